@@ -1,0 +1,18 @@
+"""The Django app."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+from django_jinja_bccache.conf import validate_settings
+
+
+class DjangoJinjaBccacheConfig(AppConfig):
+    """Checks the settings at start-up, so that a mistake in them never waits for a page."""
+
+    name = "django_jinja_bccache"
+    verbose_name = "Jinja2 bytecode cache"
+
+    def ready(self) -> None:
+        """Raise ConfigurationError for an option that cannot be used."""
+        validate_settings()

@@ -1,0 +1,145 @@
+"""From ``TEMPLATES[…]["OPTIONS"]["bytecode_cache"]`` to a cache object."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.template import engines
+from django.utils.module_loading import import_string
+from jinja2 import BytecodeCache
+
+from django_jinja_bccache.bccache import DjangoBytecodeCache, StoreBytecodeCache
+from django_jinja_bccache.exceptions import ConfigurationError
+from django_jinja_bccache.options import Options
+
+#: The alias that our template backend uses when it is not told any.
+DEFAULT_ALIAS = "default"
+_OPTION = 'OPTIONS["bytecode_cache"]'
+_ACCEPTED = (
+    "an alias in CACHES, the dotted path of a bytecode cache, a dict with a class's own "
+    'arguments (and "class", unless it is DjangoBytecodeCache), an instance, or None'
+)
+
+
+def bytecode_cache_from(value: object, *, engine: str) -> BytecodeCache | None:
+    """Return the cache that an engine's option means.
+
+    Args:
+        value: The option's value.
+        engine: The engine's NAME, for messages.
+
+    Raises:
+        ConfigurationError: The value cannot be used; the message names the engine and lists
+            what is accepted.
+    """
+    with _naming(engine):
+        return _cache_from(value)
+
+
+def validate_settings() -> None:
+    """Check every engine's option without making an engine or touching a cache.
+
+    Raises:
+        ConfigurationError: An option cannot be used.
+    """
+    for engine, value in _options_in_settings():
+        with _naming(engine):
+            cache = _cache_from(value)
+            if isinstance(cache, StoreBytecodeCache):
+                cache.validate()
+
+
+@contextmanager
+def _naming(engine: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"TEMPLATES engine {engine!r}, {_OPTION}: {error}") from error
+
+
+def _options_in_settings() -> Iterator[tuple[str, object]]:
+    from django_jinja_bccache.jinja2 import Jinja2
+
+    for name, params in engines.templates.items():
+        value = params["OPTIONS"].get("bytecode_cache")
+        backend = import_string(params["BACKEND"])
+        if isinstance(backend, type) and issubclass(backend, Jinja2):
+            yield name, params["OPTIONS"].get("bytecode_cache", DEFAULT_ALIAS)
+        elif isinstance(value, StoreBytecodeCache):  # with Django's own backend
+            yield name, value
+
+
+def _cache_from(value: object) -> BytecodeCache | None:
+    if value is None or isinstance(value, BytecodeCache):
+        return value
+    if isinstance(value, Mapping):
+        return _from_mapping(value)
+    if isinstance(value, str):
+        # An alias may hold a dot, too.
+        return DjangoBytecodeCache(value) if value in settings.CACHES else _from_path(value)
+    raise ConfigurationError(
+        f"{value!r} (a {type(value).__name__}) is not accepted; it must be {_ACCEPTED}."
+    )
+
+
+def _from_path(path: str) -> BytecodeCache:
+    if "." not in path:
+        raise ConfigurationError(
+            f"there is no alias {path!r} in CACHES; there are: {_listed(settings.CACHES)}."
+        )
+    made = _imported(path)
+    if isinstance(made, type) and issubclass(made, BytecodeCache):
+        return _made(made, {})
+    if isinstance(made, BytecodeCache):
+        return made
+    raise ConfigurationError(f"{path!r} is no bytecode cache; it must be {_ACCEPTED}.")
+
+
+def _from_mapping(value: Mapping[Any, Any]) -> BytecodeCache:
+    arguments = dict(value)
+    cls = arguments.pop("class", DjangoBytecodeCache)
+    if isinstance(cls, str):
+        cls = _imported(cls)
+    if not isinstance(cls, type) or not issubclass(cls, BytecodeCache):
+        raise ConfigurationError(
+            f'"class": {value["class"]!r} is not accepted; it must be a subclass of '
+            "jinja2.BytecodeCache or its dotted path."
+        )
+    return _made(cls, arguments)
+
+
+def _imported(path: str) -> Any:
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise ConfigurationError(f"{path!r} cannot be imported: {error}.") from error
+
+
+def _made(cls: type[BytecodeCache], arguments: Mapping[Any, Any]) -> BytecodeCache:
+    accepted = _accepted_arguments(cls)
+    unknown = [name for name in arguments if name not in accepted]
+    if unknown:
+        raise ConfigurationError(
+            f"unknown {'options' if len(unknown) > 1 else 'option'} {_listed(unknown)} for "
+            f"{cls.__name__}; accepted are: {_listed(accepted)}."
+        )
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise ConfigurationError(f"{cls.__name__}: {error}.") from error
+
+
+def _accepted_arguments(cls: type[BytecodeCache]) -> list[str]:
+    parameters = inspect.signature(cls).parameters.values()
+    names = [item.name for item in parameters if item.kind is not item.VAR_KEYWORD]
+    if len(names) < len(parameters) and issubclass(cls, StoreBytecodeCache):
+        names += Options.__annotations__
+    return names
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(name) for name in names)

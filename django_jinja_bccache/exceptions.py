@@ -1,0 +1,52 @@
+"""The errors of this package: one tree, so that ``except BytecodeCacheError`` catches all."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class BytecodeCacheError(Exception):
+    """Base class of every error that this package raises of its own accord."""
+
+
+class ConfigurationError(BytecodeCacheError, ImproperlyConfigured):
+    """A setting or an argument cannot be used; the message lists what is accepted."""
+
+
+class NotSupported(BytecodeCacheError):
+    """The store, or the client beneath it, cannot do what was asked."""
+
+
+class EntryRejected(BytecodeCacheError):
+    """A stored value is not to be used.
+
+    Args:
+        reason: ``"corrupt"``, ``"version"`` or ``"signature"``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"stored value rejected: {reason}")
+        self.reason = reason
+
+
+class StoreError(BytecodeCacheError):
+    """A store did not do what was asked. The driver's own error is the ``__cause__``."""
+
+
+class StoreUnavailable(StoreError):
+    """A store could not be reached, or did not answer before its deadline."""
+
+
+class ValueTooLarge(StoreError):
+    """A value exceeds what the store takes.
+
+    Args:
+        size: The value's size in bytes.
+        limit: The store's limit in bytes, None where the store does not tell it.
+    """
+
+    def __init__(self, size: int, limit: int | None = None) -> None:
+        allowed = "the store takes less" if limit is None else f"the store takes {limit} bytes"
+        super().__init__(f"value of {size} bytes: {allowed}")
+        self.size = size
+        self.limit = limit

@@ -1,0 +1,180 @@
+"""What of an environment decides which bytecode Jinja2 makes of a source.
+
+A description holds no address, no ``id()`` and no order of a set, so that it is the same in
+every process, on every host and in every checkout.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import jinja2
+from jinja2 import ChainableUndefined, DebugUndefined, Environment, StrictUndefined, Undefined
+from jinja2.filters import FILTERS
+from jinja2.sandbox import SandboxedEnvironment
+from jinja2.tests import TESTS
+from markupsafe import Markup
+
+from django_jinja_bccache.describing import Describer
+
+_OPTIONS = (
+    "block_start_string",
+    "block_end_string",
+    "variable_start_string",
+    "variable_end_string",
+    "comment_start_string",
+    "comment_end_string",
+    "line_statement_prefix",
+    "line_comment_prefix",
+    "trim_blocks",
+    "lstrip_blocks",
+    "newline_sequence",
+    "keep_trailing_newline",
+    "optimized",
+    "is_async",
+    "sandboxed",
+)
+_HOMES_OF_BUILTINS = frozenset({"jinja2", "markupsafe", "builtins", "operator", "_operator"})
+# The objects are kept beside their ids, which could otherwise pass to other objects.
+_BUILTINS = {id(item): item for item in (*FILTERS.values(), *TESTS.values())}
+_BUILTIN_UNDEFINED = (Undefined, ChainableUndefined, DebugUndefined, StrictUndefined)
+
+
+def is_builtin(function: object) -> bool:
+    """Tell whether a filter, test or undefined type is Jinja2's own object."""
+    if function in _BUILTIN_UNDEFINED:
+        return True
+    home = getattr(function, "__module__", None) or ""
+    return id(function) in _BUILTINS and home.partition(".")[0] in _HOMES_OF_BUILTINS
+
+
+def fingerprint(environment: Environment, salt: str = "") -> str:
+    """Return what keeps the bytecode of unlike environments apart, 32 hexadecimal digits.
+
+    It is computed once for an environment, and again after filters, tests, options or
+    extensions have changed.
+    """
+    known = _fingerprints.get(environment)
+    if known is None or not known.still_holds(environment):
+        _fingerprints[environment] = known = _Fingerprint(environment)
+    return known.salted(salt)
+
+
+def fingerprint_parts(environment: Environment) -> dict[str, object]:
+    """Return what goes into the fingerprint, part by part, as JSON-able data."""
+    describe = Describer()
+    return {
+        "jinja2": _jinja_version(),
+        # The one part of MarkupSafe that is folded into bytecode and differs by version.
+        "striptags": describe.value(Markup.striptags),
+        "python": [
+            sys.implementation.cache_tag,
+            importlib.util.MAGIC_NUMBER.hex(),
+            sys.flags.optimize,
+        ],
+        "options": {name: getattr(environment, name) for name in _OPTIONS},
+        "intercepted": [
+            sorted(getattr(environment, "intercepted_binops", ())),
+            sorted(getattr(environment, "intercepted_unops", ())),
+        ],
+        "environment": describe.class_(type(environment)),
+        "code_generator": describe.class_(environment.code_generator_class),
+        "undefined": describe.class_(environment.undefined),
+        "finalize": _callable_from_outside(environment.finalize),
+        "filters": _functions(environment.filters),
+        "tests": _functions(environment.tests),
+        "policies": describe.plain(environment.policies),
+        "extensions": [
+            [describe.class_(type(extension)), describe.plain_attributes(vars(extension))]
+            for extension in environment.iter_extensions()
+        ],
+        "attributes": describe.plain_attributes(
+            {
+                name: value
+                for name, value in vars(environment).items()
+                if name not in _attributes_of_jinja()
+            }
+        ),
+    }
+
+
+class _Fingerprint:
+    """One environment's fingerprint, and what it looked like at that moment."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._seen = _snapshot(environment)
+        parts = json.dumps(fingerprint_parts(environment), sort_keys=True, default=repr)
+        self._digest = blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=16)
+        self._by_salt: dict[str, str] = {}
+
+    def still_holds(self, environment: Environment) -> bool:
+        filters, tests, policies, extensions, attributes = self._seen
+        # Dictionaries compare the identity of their values first, which is all it takes here.
+        return (
+            environment.filters == filters
+            and environment.tests == tests
+            and environment.policies == policies
+            and environment.extensions == extensions
+            and environment.__dict__ == attributes
+        )
+
+    def salted(self, salt: str) -> str:
+        found = self._by_salt.get(salt)
+        if found is None:
+            digest = self._digest.copy()
+            digest.update(salt.encode("utf-8", "surrogatepass"))
+            found = self._by_salt[salt] = digest.hexdigest()
+        return found
+
+
+# Weak, and not an attribute of the environment, which an overlay would inherit.
+_fingerprints: WeakKeyDictionary[Environment, _Fingerprint] = WeakKeyDictionary()
+
+
+def _snapshot(environment: Environment) -> tuple[dict[Any, Any], ...]:
+    return (
+        dict(environment.filters),
+        dict(environment.tests),
+        dict(environment.policies),
+        dict(environment.extensions),
+        dict(environment.__dict__),
+    )
+
+
+@lru_cache
+def _jinja_version() -> str:
+    # importlib.metadata takes longer to import than this whole package.
+    known: object = getattr(jinja2, "__version__", None)
+    if isinstance(known, str):
+        return known
+    from importlib.metadata import version
+
+    return version("jinja2")
+
+
+@lru_cache
+def _attributes_of_jinja() -> frozenset[str]:
+    inherited_by_overlays = {"overlayed", "linked_to", "shared"}
+    return frozenset(vars(SandboxedEnvironment())) | inherited_by_overlays
+
+
+def _functions(functions: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _callable_from_outside(function) for name, function in functions.items()}
+
+
+def _callable_from_outside(function: Any) -> str:
+    """Describe a callable that is never called while compiling, unless it is Jinja2's own."""
+    if function is None:
+        return "none"
+    flag = getattr(function, "jinja_pass_arg", None)
+    passed = getattr(flag, "name", str(flag))
+    if is_builtin(function):
+        return f"jinja2 {function.__module__}.{function.__qualname__} {passed}"
+    return f"foreign {passed}"

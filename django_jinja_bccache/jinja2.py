@@ -1,0 +1,28 @@
+"""Django's Jinja2 template backend, with a bytecode cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.template.backends import jinja2 as django_jinja2
+
+from django_jinja_bccache.conf import DEFAULT_ALIAS, bytecode_cache_from
+
+
+class Jinja2(django_jinja2.Jinja2):
+    """Django's backend, plus ``OPTIONS["bytecode_cache"]``.
+
+    The option is an alias in CACHES (``"default"`` unless given), a dict of a cache's own
+    arguments, a dotted path, an instance, or None for no cache. All other options are those
+    of Django's backend and of ``jinja2.Environment``.
+
+    Raises:
+        ConfigurationError: The option cannot be used.
+    """
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        options = dict(params["OPTIONS"])
+        options["bytecode_cache"] = bytecode_cache_from(
+            options.get("bytecode_cache", DEFAULT_ALIAS), engine=params["NAME"]
+        )
+        super().__init__({**params, "OPTIONS": options})

@@ -1,0 +1,63 @@
+"""The options that every cache takes."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from django_jinja_bccache.exceptions import ConfigurationError
+from django_jinja_bccache.signing import Secret
+
+
+class Options(TypedDict, total=False):
+    """The keyword options that every cache takes.
+
+    ============== =====================================================================
+    option         meaning
+    ============== =====================================================================
+    key            What entries are signed with: a ``str`` or ``bytes``, or a list of them,
+                   of which the first signs and all are accepted. Default: SECRET_KEY, then
+                   SECRET_KEY_FALLBACKS; outside Django it is required.
+    salt           Any text. Caches with unlike salts share no entries. Default: ``""``.
+    ignore_errors  Whether a failure of the store is a miss; else it raises ``StoreError``.
+                   Default: True.
+    read_only      Whether nothing is ever stored. Default: False.
+    deadline       Seconds that one operation of the store may take. Default: 0.5.
+    cooldown       Seconds during which a store that failed is not asked. Default: 10.
+    ============== =====================================================================
+    """
+
+    key: Secret | None
+    salt: str
+    ignore_errors: bool
+    read_only: bool
+    deadline: float
+    cooldown: float
+
+
+def checked(option: str, value: Any, kind: type) -> Any:
+    """Return an option's value.
+
+    Raises:
+        ConfigurationError: It is not of this type.
+    """
+    if not isinstance(value, kind):
+        raise ConfigurationError(
+            f"{option}: {value!r} is not accepted; it must be of type {kind.__name__}."
+        )
+    return value
+
+
+def seconds(option: str, value: float, alternative: str = "") -> float:
+    """Return an option's number of seconds.
+
+    Raises:
+        ConfigurationError: It is no number greater than 0; ``alternative`` says what else
+            would have been accepted.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigurationError(
+            f"{option}: {value!r} is not accepted; it must be a number of seconds greater "
+            f"than 0 {alternative}".rstrip()
+            + "."
+        )
+    return value

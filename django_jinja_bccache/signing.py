@@ -1,0 +1,42 @@
+"""Which keys entries are signed with, and which are accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from django_jinja_bccache.entry import SigningKey
+from django_jinja_bccache.exceptions import ConfigurationError
+
+Secret = str | bytes | Sequence[str | bytes]
+
+
+def signing_keys(secret: Secret) -> tuple[SigningKey, ...]:
+    """Return the keys made from the option ``key``: the first signs, all are accepted.
+
+    Raises:
+        ConfigurationError: There is none, or one is empty or neither ``str`` nor ``bytes``.
+    """
+    secrets = [secret] if isinstance(secret, str | bytes) else secret
+    if not isinstance(secrets, list | tuple) or not secrets:
+        raise ConfigurationError(
+            "key: it must be a str or bytes that is not empty, or a list of them."
+        )
+    return tuple(SigningKey(item) for item in secrets)
+
+
+def signing_keys_from_settings() -> tuple[SigningKey, ...]:
+    """Return the keys made from SECRET_KEY, which signs, and SECRET_KEY_FALLBACKS.
+
+    Raises:
+        ConfigurationError: SECRET_KEY is empty, or there are no settings.
+    """
+    try:
+        secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    except ImproperlyConfigured as error:
+        raise ConfigurationError(
+            "key: outside Django it is required; inside, SECRET_KEY must not be empty."
+        ) from error
+    return signing_keys(secrets)

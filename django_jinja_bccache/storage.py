@@ -1,0 +1,274 @@
+"""Entries of one cache: sealed, kept under its keys in its store, counted and logged."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from types import CodeType
+from typing import Protocol
+
+from django_jinja_bccache.bytecode import Label, code_from
+from django_jinja_bccache.entry import SigningKey, seal, unseal
+from django_jinja_bccache.exceptions import (
+    EntryRejected,
+    NotSupported,
+    StoreError,
+    ValueTooLarge,
+)
+from django_jinja_bccache.signing import Secret, signing_keys, signing_keys_from_settings
+from django_jinja_bccache.statistics import CacheEntry, CacheStatistics, Recorder
+from django_jinja_bccache.stores.base import Guard, Store, StoreUsage
+from django_jinja_bccache.stores.guard import CircuitOpen, GuardedStore
+
+logger = logging.getLogger("django_jinja_bccache")
+
+# Commands may wait longer than a page: they move hundreds of entries at once.
+_PATIENT_DEADLINE = 10.0
+_BATCH = 200
+
+# Clients inherited through fork() share their connections with the parent: they are kept, and
+# never used.
+_inherited: list[Store | None] = []
+
+
+class OpenStore(Protocol):
+    """Opens a cache's store."""
+
+    def __call__(self, *, deadline: float, guard: Guard) -> Store:
+        """Return the store, whose operations may take ``deadline`` seconds each."""
+
+
+class EntryStorage:
+    """Reads and writes the entries of one cache. Safe to share between threads.
+
+    Args:
+        open_store: Opens the store, when it is first needed and in each forked child.
+        name: What to call the cache in the log.
+        prefix: What every stored key begins with.
+        timeout: Seconds that an entry is kept, None for ever.
+        key: The option ``key``; None for the keys from the settings.
+        ignore_errors: Whether a failure of the store is a miss; else it raises.
+        read_only: Whether nothing is ever stored.
+        deadline: Seconds that one operation of the store may take.
+        cooldown: Seconds during which a store that failed is not asked.
+    """
+
+    def __init__(
+        self,
+        open_store: OpenStore,
+        *,
+        name: str,
+        prefix: str,
+        timeout: float | None,
+        key: Secret | None,
+        ignore_errors: bool,
+        read_only: bool,
+        deadline: float,
+        cooldown: float,
+    ) -> None:
+        self._open_store = open_store
+        self._name = name
+        self.prefix = prefix
+        self.timeout = timeout
+        self._signing_keys = None if key is None else signing_keys(key)
+        self._ignore_errors = ignore_errors
+        self._read_only = read_only
+        self._deadline = deadline
+        self._cooldown = cooldown
+        self.recorder = Recorder()
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._reopen_at = 0.0
+        self._pid = os.getpid()
+
+    @property
+    def signing_keys(self) -> tuple[SigningKey, ...]:
+        """The keys that entries are accepted under; the first signs."""
+        if self._signing_keys is None:
+            self._signing_keys = signing_keys_from_settings()
+        return self._signing_keys
+
+    def stored_key(self, entry_key: str, signing_key: SigningKey) -> str:
+        """Return the key in the store: sites with unlike signing keys never meet there."""
+        return f"{self.prefix}{signing_key.id}:{entry_key}"
+
+    def patient_store(self) -> Store:
+        """Return a store without a guard, whose operations may take ten seconds."""
+        deadline = max(self._deadline, _PATIENT_DEADLINE)
+        return self._open_store(deadline=deadline, guard=lambda store, _name: store)
+
+    def clear(self) -> None:
+        """Remove every entry of this cache, and nothing else.
+
+        Raises:
+            NotSupported: The store cannot list its keys, or its client cannot delete.
+            StoreError: The store failed.
+        """
+        store = self.patient_store()
+        for signing_key in self.signing_keys:
+            keys = [item.key for item in store.scan(self.stored_key("", signing_key))]
+            for start in range(0, len(keys), _BATCH):
+                store.delete_many(keys[start : start + _BATCH])
+
+    def listing(self) -> Iterator[CacheEntry]:
+        """Yield every authentic entry of this cache that the store holds.
+
+        Raises:
+            NotSupported: The store cannot list its keys.
+            StoreError: The store failed.
+        """
+        store = self.patient_store()
+        for signing_key in self.signing_keys:
+            prefix = self.stored_key("", signing_key)
+            for item in list(store.scan(prefix)):
+                key = item.key.removeprefix(prefix)
+                try:
+                    unsealed = unseal(key, store.get(item.key), signing_key)
+                except EntryRejected:
+                    continue
+                label = Label.from_bytes(unsealed.label)
+                yield CacheEntry(
+                    key=key,
+                    template=label.template,
+                    checksum=label.checksum,
+                    bytecode=bytes(unsealed.payload),
+                    created_at=_when(unsealed.created),
+                    accessed_at=None if item.accessed_at is None else _when(item.accessed_at),
+                )
+
+    def statistics(self) -> CacheStatistics:
+        """Return what was counted, and how full the store is (one round trip)."""
+        try:
+            usage = self.current_store().usage()
+        except (StoreError, NotSupported):
+            usage = StoreUsage()
+        return self.recorder.snapshot(usage.size, usage.max_size)
+
+    def read(self, key: str, template: str | None) -> CodeType | None:
+        """Return the code stored under an entry key, None if there is none to be used."""
+        began = time.perf_counter()
+        try:
+            values = self._fetch(key)
+        except StoreError as error:
+            self._store_failed(error, key, template)
+            values, reason = [], "store down"
+        else:
+            reason = "absent"
+        for signing_key, value in values:
+            try:
+                code = code_from(unseal(key, value, signing_key))
+            except EntryRejected as rejected:
+                reason = rejected.reason
+                continue
+            seconds = time.perf_counter() - began
+            self.recorder.record("hit", template, key, size=len(value), seconds=seconds)
+            return code
+        seconds = time.perf_counter() - began
+        self.recorder.record("miss", template, key, reason=reason, seconds=seconds)
+        return None
+
+    def _fetch(self, key: str) -> list[tuple[SigningKey, bytes]]:
+        store = self.current_store()
+        signing_keys = self.signing_keys
+        if len(signing_keys) == 1:
+            value = store.get(self.stored_key(key, signing_keys[0]))
+            return [] if value is None else [(signing_keys[0], value)]
+        stored_keys = {self.stored_key(key, item): item for item in signing_keys}
+        found = store.get_many(list(stored_keys))
+        return [(item, found[stored]) for stored, item in stored_keys.items() if stored in found]
+
+    def write(self, key: str, payload: bytes, label: Label) -> None:
+        """Store one template's code. What the store refuses is counted and logged."""
+        if self._read_only:
+            return
+        began = time.perf_counter()
+        try:
+            size = self.put(self.current_store(), key, payload, label)
+        except ValueTooLarge as error:
+            self.recorder.record("oversize", label.template, key, size=error.size)
+            logger.warning(
+                "The bytecode of template %r is too large for its cache and is compiled in "
+                "each process: %s.",
+                label.template,
+                error,
+            )
+        except StoreError as error:
+            self._store_failed(error, key, label.template)
+        else:
+            seconds = time.perf_counter() - began
+            self.recorder.record("store", label.template, key, size=size, seconds=seconds)
+
+    def put(self, store: Store, key: str, payload: bytes, label: Label) -> int:
+        """Seal one template's code and store it; return the bytes stored.
+
+        Raises:
+            ValueTooLarge: The store does not take it, compressed neither.
+            StoreError: The store failed.
+        """
+        signing_key = self.signing_keys[0]
+        stored_key = self.stored_key(key, signing_key)
+        value = seal(key, payload, signing_key, label=label.to_bytes())
+        try:
+            store.set(stored_key, value, self.timeout)
+        except ValueTooLarge:
+            value = seal(key, payload, signing_key, label=label.to_bytes(), compress=True)
+            store.set(stored_key, value, self.timeout)
+        return len(value)
+
+    def _store_failed(self, error: StoreError, key: str, template: str | None) -> None:
+        if not isinstance(error, CircuitOpen):
+            self.recorder.record("error", template, key, reason=str(error))
+        if not self._ignore_errors:
+            raise error
+
+    def current_store(self) -> Store:
+        """Return the guarded store, opened when it is first needed.
+
+        Raises:
+            StoreError: It cannot be opened.
+        """
+        if self._pid != os.getpid():
+            self._begin_anew_after_fork()
+        store = self._store
+        if store is None:
+            with self._lock:
+                store = self._store
+                if store is None:
+                    store = self._store = self._open()
+        return store
+
+    def _open(self) -> Store:
+        if time.monotonic() < self._reopen_at:
+            raise CircuitOpen("it could not be opened a moment ago")
+        try:
+            return self._open_store(deadline=self._deadline, guard=self._guard)
+        except StoreError as error:
+            self._reopen_at = time.monotonic() + self._cooldown
+            logger.warning(
+                "Bytecode cache %s cannot be opened (%s). Templates are compiled in each "
+                "process; next try in %g s.",
+                self._name,
+                error,
+                self._cooldown,
+            )
+            raise
+
+    def _guard(self, store: Store, name: str) -> Store:
+        return GuardedStore(store, name=name, deadline=self._deadline, cooldown=self._cooldown)
+
+    def _begin_anew_after_fork(self) -> None:
+        # Locks may have been held by threads that do not exist here. The store's raw clients
+        # share their connections with the parent: they are kept, and never used.
+        _inherited.append(self._store)
+        self._lock = threading.Lock()
+        self.recorder.forget_lock()
+        self._store = None
+        self._pid = os.getpid()
+
+
+def _when(timestamp: float) -> datetime:
+    return datetime.fromtimestamp(timestamp, tz=timezone.utc)

@@ -1,0 +1,51 @@
+from django.urls import include, path
+
+from testproject.catalogue import account_views, views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("plants/", views.category_index, name="category_index"),
+    path("plants/all/", views.all_products, name="all_products"),
+    path("plants/offers/", views.offers, name="offers"),
+    path("plants/new/", views.newest, name="newest"),
+    path("plants/calendar/", views.calendar, name="calendar"),
+    path("plants/compare/", views.compare, name="compare"),
+    path("plants/<slug:slug>/", views.category, name="category"),
+    path("plant/<slug:slug>/", views.product, name="product"),
+    path("plant/<slug:slug>/availability/", views.availability, name="availability"),
+    path("plant/<slug:slug>/label/", views.label, name="label"),
+    path("search/", views.search, name="search"),
+    path("search/suggestions/", views.suggestions, name="suggestions"),
+    path("growers/", views.grower_index, name="grower_index"),
+    path("growers/<slug:slug>/", views.grower, name="grower"),
+    path("journal/", views.journal, name="journal"),
+    path("journal/feed.xml", views.feed, name="feed"),
+    path("journal/<slug:slug>/", views.article, name="article"),
+    path("help/", views.help_index, name="help_index"),
+    path("help/contact/", views.contact, name="contact"),
+    path("help/contact/sent/", views.contact_sent, name="contact_sent"),
+    path("help/<slug:slug>/", views.help_page, name="help_page"),
+    path("company/<slug:slug>/", views.company_page, name="company_page"),
+    path("basket/", account_views.basket, name="basket"),
+    path("basket/count/", account_views.basket_count, name="basket_count"),
+    path("checkout/delivery/", account_views.delivery, name="delivery"),
+    path("checkout/payment/", account_views.payment, name="payment"),
+    path("checkout/review/", account_views.review, name="review"),
+    path("checkout/thank-you/", account_views.confirmation, name="confirmation"),
+    path("account/", account_views.account, name="account"),
+    path("account/orders/", account_views.orders, name="orders"),
+    path("account/orders/<slug:number>/", account_views.order, name="order"),
+    path("account/orders/<slug:number>/resend/", account_views.resend_confirmation, name="resend"),
+    path("account/addresses/", account_views.addresses, name="addresses"),
+    path("account/wishlist/", account_views.wishlist, name="wishlist"),
+    path("account/return/", account_views.return_request, name="return_request"),
+    path("account/preferences/", account_views.preferences, name="preferences"),
+    path("sitemap.xml", views.sitemap, name="sitemap"),
+    path("opensearch.xml", views.opensearch, name="opensearch"),
+    path("robots.txt", views.robots, name="robots"),
+    path("maintenance/", views.maintenance, name="maintenance"),
+    path("i18n/", include("django.conf.urls.i18n")),
+]
+
+handler404 = "testproject.catalogue.views.page_not_found"
+handler500 = "testproject.catalogue.views.server_error"

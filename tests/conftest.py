@@ -1,0 +1,91 @@
+"""The servers that tests ask for by name.
+
+Every worker of pytest-xdist has its own; a server that is not installed is an error, no skip.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.servers import Memcached, PostgreSQL, Proxy, Redis
+from tests.servers.server import Server
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """As many workers as this process may use processors, but at least two: many tests wait."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return max(2, len(os.sched_getaffinity(0)))
+
+
+@pytest.fixture(scope="session")
+def _memcached() -> Iterator[Memcached]:
+    with Memcached() as server:
+        yield server
+
+
+@pytest.fixture
+def memcached(_memcached: Memcached) -> Memcached:
+    """This worker's memcached, empty."""
+    _memcached.start()  # if a test has stopped it
+    _memcached.flush()
+    return _memcached
+
+
+@pytest.fixture(scope="session")
+def _redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(_redis: Redis) -> Redis:
+    """This worker's Redis, empty."""
+    _redis.start()
+    _redis.flush()
+    return _redis
+
+
+@pytest.fixture(scope="session")
+def _postgresql() -> Iterator[PostgreSQL]:
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(_postgresql: PostgreSQL) -> PostgreSQL:
+    """This worker's PostgreSQL, with whatever the worker's earlier tests have left in it."""
+    _postgresql.start()
+    return _postgresql
+
+
+def _make(kind: type[Server]) -> Iterator[Callable[..., Server]]:
+    with ExitStack() as servers:
+
+        def make(*arguments, **options) -> Server:
+            server = kind(*arguments, **options)
+            servers.callback(server.close)
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def memcached_server() -> Iterator[Callable[..., Memcached]]:
+    """Makes memcacheds, not started yet, for tests that start and stop them."""
+    yield from _make(Memcached)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Callable[..., Redis]]:
+    """Makes Redis servers, not started yet, for tests that start and stop them."""
+    yield from _make(Redis)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[..., Proxy]]:
+    """Makes proxies: `proxy(memcached.address, delay=0.001)`."""
+    with ExitStack() as proxies:
+        yield lambda upstream, **options: proxies.enter_context(Proxy(upstream, **options))
