@@ -13,6 +13,7 @@ from jinja2.bccache import Bucket
 from jinja2.utils import internalcode
 
 from django_jinja_bccache import bridge
+from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.bytecode import Label, payload_of
 from django_jinja_bccache.compiling import NO_FILE, compile_template
 from django_jinja_bccache.exceptions import ConfigurationError
@@ -161,7 +162,8 @@ class StoreBytecodeCache(BytecodeCache):
             NotSupported: The store cannot list its keys, or its client cannot delete.
             StoreError: The store failed.
         """
-        self.storage.clear()
+        with Archive(self.storage) as archive:
+            archive.delete([stored.key for stored in archive.items()])
 
     def validate(self) -> None:
         """Check what can be checked without opening anything: here, the signing keys.
@@ -188,7 +190,8 @@ class StoreBytecodeCache(BytecodeCache):
             NotSupported: The store cannot list its keys.
             StoreError: The store failed.
         """
-        return self.storage.listing()
+        with Archive(self.storage) as archive:
+            yield from archive.entries()
 
     def empty_bucket(self, environment: Environment, name: str, source: str) -> Bucket:
         """Return the bucket for a template, without looking for its code."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -11,6 +13,22 @@ class BytecodeCacheError(Exception):
 
 class ConfigurationError(BytecodeCacheError, ImproperlyConfigured):
     """A setting or an argument cannot be used; the message lists what is accepted."""
+
+
+class UnknownEngine(BytecodeCacheError):
+    """No template engine of that name uses a bytecode cache of this package.
+
+    Args:
+        names: The names that were asked for.
+        known: The names that there are.
+    """
+
+    def __init__(self, names: Sequence[str], known: Sequence[str]) -> None:
+        asked = ", ".join(repr(name) for name in names)
+        there = ", ".join(repr(name) for name in known) or "none"
+        super().__init__(f"No engine {asked} uses a bytecode cache; there are: {there}.")
+        self.names = names
+        self.known = known
 
 
 class NotSupported(BytecodeCacheError):

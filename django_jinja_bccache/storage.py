@@ -6,8 +6,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from datetime import datetime, timezone
 from types import CodeType
 from typing import Protocol
 
@@ -20,7 +18,7 @@ from django_jinja_bccache.exceptions import (
     ValueTooLarge,
 )
 from django_jinja_bccache.signing import Secret, signing_keys, signing_keys_from_settings
-from django_jinja_bccache.statistics import CacheEntry, CacheStatistics, Recorder
+from django_jinja_bccache.statistics import CacheStatistics, Recorder
 from django_jinja_bccache.stores.base import Guard, Store, StoreUsage
 from django_jinja_bccache.stores.guard import CircuitOpen, GuardedStore
 
@@ -28,7 +26,6 @@ logger = logging.getLogger("django_jinja_bccache")
 
 # Commands may wait longer than a page: they move hundreds of entries at once.
 _PATIENT_DEADLINE = 10.0
-_BATCH = 200
 
 # Clients inherited through fork() share their connections with the parent: they are kept, and
 # never used.
@@ -96,49 +93,10 @@ class EntryStorage:
         """Return the key in the store: sites with unlike signing keys never meet there."""
         return f"{self.prefix}{signing_key.id}:{entry_key}"
 
-    def patient_store(self) -> Store:
+    def open_patiently(self) -> Store:
         """Return a store without a guard, whose operations may take ten seconds."""
         deadline = max(self._deadline, _PATIENT_DEADLINE)
         return self._open_store(deadline=deadline, guard=lambda store, _name: store)
-
-    def clear(self) -> None:
-        """Remove every entry of this cache, and nothing else.
-
-        Raises:
-            NotSupported: The store cannot list its keys, or its client cannot delete.
-            StoreError: The store failed.
-        """
-        store = self.patient_store()
-        for signing_key in self.signing_keys:
-            keys = [item.key for item in store.scan(self.stored_key("", signing_key))]
-            for start in range(0, len(keys), _BATCH):
-                store.delete_many(keys[start : start + _BATCH])
-
-    def listing(self) -> Iterator[CacheEntry]:
-        """Yield every authentic entry of this cache that the store holds.
-
-        Raises:
-            NotSupported: The store cannot list its keys.
-            StoreError: The store failed.
-        """
-        store = self.patient_store()
-        for signing_key in self.signing_keys:
-            prefix = self.stored_key("", signing_key)
-            for item in list(store.scan(prefix)):
-                key = item.key.removeprefix(prefix)
-                try:
-                    unsealed = unseal(key, store.get(item.key), signing_key)
-                except EntryRejected:
-                    continue
-                label = Label.from_bytes(unsealed.label)
-                yield CacheEntry(
-                    key=key,
-                    template=label.template,
-                    checksum=label.checksum,
-                    bytecode=bytes(unsealed.payload),
-                    created_at=_when(unsealed.created),
-                    accessed_at=None if item.accessed_at is None else _when(item.accessed_at),
-                )
 
     def statistics(self) -> CacheStatistics:
         """Return what was counted, and how full the store is (one round trip)."""
@@ -209,15 +167,21 @@ class EntryStorage:
             ValueTooLarge: The store does not take it, compressed neither.
             StoreError: The store failed.
         """
-        signing_key = self.signing_keys[0]
-        stored_key = self.stored_key(key, signing_key)
-        value = seal(key, payload, signing_key, label=label.to_bytes())
+        stored_key, value = self.seal(key, payload, label)
         try:
             store.set(stored_key, value, self.timeout)
         except ValueTooLarge:
-            value = seal(key, payload, signing_key, label=label.to_bytes(), compress=True)
+            stored_key, value = self.seal(key, payload, label, compress=True)
             store.set(stored_key, value, self.timeout)
         return len(value)
+
+    def seal(
+        self, key: str, payload: bytes, label: Label, *, compress: bool = False
+    ) -> tuple[str, bytes]:
+        """Return the stored key and the value for one template's code."""
+        signing_key = self.signing_keys[0]
+        value = seal(key, payload, signing_key, label=label.to_bytes(), compress=compress)
+        return self.stored_key(key, signing_key), value
 
     def _store_failed(self, error: StoreError, key: str, template: str | None) -> None:
         if not isinstance(error, CircuitOpen):
@@ -268,7 +232,3 @@ class EntryStorage:
         self.recorder.forget_lock()
         self._store = None
         self._pid = os.getpid()
-
-
-def _when(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(timestamp, tz=timezone.utc)

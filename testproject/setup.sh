@@ -78,7 +78,7 @@ find_python() {
             print(sys.executable)
             sys.exit(sys.version_info < (3, 10))' 2>/dev/null) && return
     done
-    die "Python 3.10 or newer is needed, and $(python3 --version 2>&1 || :) is all that was found"
+    die "Python 3.10 or newer is needed, and neither python3 nor python3.10 to 3.14 is one here"
 }
 
 # Whether $1 is a uv that can read uv.lock

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.backends import backend  # noqa: F401
 from tests.servers import Memcached, PostgreSQL, Proxy, Redis
 from tests.servers.server import Server
 

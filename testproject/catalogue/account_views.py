@@ -4,23 +4,35 @@ There is one customer and one basket, and nothing is kept: a form that is filled
 leads to the next page.
 """
 
+from typing import Any
+
 from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
 from testproject.catalogue import data, mail
-from testproject.catalogue.forms import DeliveryForm, PaymentForm, PreferencesForm, ReturnForm
+from testproject.catalogue.forms import (
+    AddressForm,
+    DeliveryForm,
+    PaymentForm,
+    PreferencesForm,
+    ReturnForm,
+)
 from testproject.catalogue.views import find
 
 
 def step(
-    request: HttpRequest, template: str, form_class: type[forms.Form], next_page: str
+    request: HttpRequest,
+    template: str,
+    form_class: type[forms.Form],
+    next_page: str,
+    **context: Any,
 ) -> HttpResponse:
     form = form_class(request.POST if request.method == "POST" else None)
     if form.is_valid():
         return redirect(next_page)
-    return render(request, template, {"form": form, "deliveries": data.DELIVERIES})
+    return render(request, template, {"form": form, **context})
 
 
 def basket(request: HttpRequest) -> HttpResponse:
@@ -32,7 +44,8 @@ def basket_count(request: HttpRequest) -> HttpResponse:
 
 
 def delivery(request: HttpRequest) -> HttpResponse:
-    return step(request, "checkout/delivery.html", DeliveryForm, "payment")
+    context = {"deliveries": data.DELIVERIES}
+    return step(request, "checkout/delivery.html", DeliveryForm, "payment", **context)
 
 
 def payment(request: HttpRequest) -> HttpResponse:
@@ -73,7 +86,8 @@ def resend_confirmation(request: HttpRequest, number: str) -> HttpResponse:
 
 
 def addresses(request: HttpRequest) -> HttpResponse:
-    return render(request, "account/addresses.html", {"addresses": data.ADDRESSES})
+    context = {"addresses": data.ADDRESSES}
+    return step(request, "account/addresses.html", AddressForm, "addresses", **context)
 
 
 def wishlist(request: HttpRequest) -> HttpResponse:

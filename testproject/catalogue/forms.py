@@ -36,6 +36,15 @@ class FilterForm(forms.Form):
     sort = forms.ChoiceField(choices=SORTS, required=False)
 
 
+class AddressForm(forms.Form):
+    label = forms.CharField(max_length=40, help_text="Such as “At work”.")
+    recipient = forms.CharField(max_length=80)
+    street = forms.CharField(label="Street and number", max_length=120)
+    postcode = forms.RegexField(r"^\d{5}$", help_text="Five digits.")
+    town = forms.CharField(max_length=80)
+    default = forms.BooleanField(label="Use it unless I choose another", required=False)
+
+
 class DeliveryForm(forms.Form):
     method = forms.ChoiceField(
         choices=[(delivery.slug, delivery.name) for delivery in data.DELIVERIES],

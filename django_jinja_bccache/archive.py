@@ -1,0 +1,160 @@
+"""The entries of one cache, many at a time, for commands: patient, and silent about nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from django_jinja_bccache.bytecode import Label, code_from
+from django_jinja_bccache.entry import SigningKey, Unsealed, unseal
+from django_jinja_bccache.exceptions import EntryRejected, StoreError
+from django_jinja_bccache.statistics import CacheEntry
+from django_jinja_bccache.storage import EntryStorage
+from django_jinja_bccache.stores.base import StoredItem
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An authentic entry that the store holds.
+
+    Attributes:
+        unsealed: What it holds.
+        label: What it says of itself.
+        is_current: Whether it was sealed with the key that seals now.
+    """
+
+    unsealed: Unsealed
+    label: Label
+    is_current: bool
+
+
+class Archive:
+    """All entries of one cache.
+
+    Every method raises ``StoreError`` if the store fails.
+
+    Args:
+        storage: The cache's storage.
+    """
+
+    def __init__(self, storage: EntryStorage) -> None:
+        self._storage = storage
+        self._store = storage.open_patiently()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._store.close()
+
+    def items(self) -> Iterator[StoredItem]:
+        """Yield every item that the store holds for this cache, under its stored key.
+
+        Raises:
+            NotSupported: The store cannot list its keys.
+        """
+        for signing_key in self._storage.signing_keys:
+            yield from self._store.scan(self._storage.stored_key("", signing_key))
+
+    def entry_key(self, stored_key: str) -> str:
+        """Return the entry key in a stored key."""
+        return stored_key.rpartition(":")[2]
+
+    def stored_keys(self, entry_keys: Iterable[str]) -> list[str]:
+        """Return the stored keys that entry keys may have, one for each signing key."""
+        signing_keys = self._storage.signing_keys
+        return [
+            self._storage.stored_key(key, signing_key)
+            for key in entry_keys
+            for signing_key in signing_keys
+        ]
+
+    def present(self, stored_keys: Sequence[str]) -> dict[str, int]:
+        """Return the size of each of those items that the store holds, authentic or not."""
+        found: dict[str, int] = {}
+        for batch in batches(stored_keys):
+            found |= {key: len(value) for key, value in self._store.get_many(batch).items()}
+        return found
+
+    def read(self, entry_keys: Sequence[str]) -> dict[str, Held]:
+        """Return the authentic entries among these."""
+        held: dict[str, Held] = {}
+        for batch in batches(entry_keys):
+            # The key that signs comes last, to win over those that it took over from.
+            for signing_key in reversed(self._storage.signing_keys):
+                held |= self._read_under(signing_key, batch)
+        return held
+
+    def _read_under(self, signing_key: SigningKey, entry_keys: Sequence[str]) -> dict[str, Held]:
+        stored = {self._storage.stored_key(key, signing_key): key for key in entry_keys}
+        is_current = signing_key is self._storage.signing_keys[0]
+        held = {}
+        for stored_key, value in self._store.get_many(list(stored)).items():
+            key = stored[stored_key]
+            try:
+                unsealed = unseal(key, value, signing_key)
+                code_from(unsealed)
+            except EntryRejected:
+                continue
+            held[key] = Held(unsealed, Label.from_bytes(unsealed.label), is_current)
+        return held
+
+    def store(self, entries: dict[str, tuple[bytes, Label]]) -> dict[str, StoreError]:
+        """Seal and store payloads under entry keys; return what the store refused, and why."""
+        refused: dict[str, StoreError] = {}
+        for batch in batches(list(entries)):
+            sealed = {}
+            for key in batch:
+                stored_key, value = self._storage.seal(key, *entries[key])
+                sealed[stored_key] = (key, value)
+            values = {stored_key: value for stored_key, (_, value) in sealed.items()}
+            for stored_key in self._store.set_many(values, self._storage.timeout):
+                key = sealed[stored_key][0]
+                try:
+                    self._storage.put(self._store, key, *entries[key])
+                except StoreError as error:
+                    refused[key] = error
+        return refused
+
+    def delete(self, stored_keys: Sequence[str]) -> int:
+        """Remove items; return how many there were.
+
+        Raises:
+            NotSupported: The store's client cannot delete.
+        """
+        return sum(self._store.delete_many(batch) for batch in batches(stored_keys))
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """Yield every authentic entry.
+
+        Raises:
+            NotSupported: The store cannot list its keys.
+        """
+        items = {self.entry_key(item.key): item for item in self.items()}
+        for batch in batches(list(items)):
+            for key, held in self.read(batch).items():
+                accessed = items[key].accessed_at
+                yield CacheEntry(
+                    key=key,
+                    template=held.label.template,
+                    checksum=held.label.checksum,
+                    bytecode=bytes(held.unsealed.payload),
+                    created_at=_when(held.unsealed.created),
+                    accessed_at=None if accessed is None else _when(accessed),
+                )
+
+
+def batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut a list of keys into parts that fit one round trip."""
+    return (keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH))
+
+
+def _when(timestamp: float) -> datetime:
+    return datetime.fromtimestamp(timestamp, tz=timezone.utc)

@@ -1,0 +1,87 @@
+"""What the commands have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_jinja_bccache.discovery import CachedEngine, cached_engines
+from django_jinja_bccache.exceptions import BytecodeCacheError, UnknownEngine
+
+#: Exit code: something is missing or broken.
+BROKEN = 1
+#: Exit code: the arguments cannot be used.
+USAGE = 2
+
+
+class EngineCommand(BaseCommand):
+    """A command about the engines that use a bytecode cache of this package.
+
+    It prints its report to standard output, as text or as one JSON document, and problems to
+    standard error.
+    """
+
+    requires_system_checks: tuple[str, ...] = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--engine",
+            action="append",
+            default=[],
+            dest="engines",
+            metavar="NAME",
+            help="NAME of a template engine; may be given several times (default: all that "
+            "use a bytecode cache of django_jinja_bccache)",
+        )
+        parser.add_argument(
+            "--format",
+            choices=["text", "json"],
+            default="text",
+            help="format of the report (default: %(default)s)",
+        )
+
+    def engines(self, names: Collection[str]) -> list[CachedEngine]:
+        """Return the engines of these names, or all.
+
+        Raises:
+            CommandError: There is no such engine, or none at all.
+        """
+        try:
+            engines = cached_engines(names)
+        except UnknownEngine as error:
+            raise CommandError(str(error), returncode=USAGE) from error
+        if not engines:
+            raise CommandError(
+                "No template engine uses a bytecode cache of django_jinja_bccache: see "
+                'OPTIONS["bytecode_cache"] in TEMPLATES.',
+                returncode=BROKEN,
+            )
+        return engines
+
+    def failure(self, engine: CachedEngine, error: BytecodeCacheError) -> CommandError:
+        """Return the error with which to end when an engine's store has failed."""
+        return CommandError(f"{engine.name}: {error}", returncode=BROKEN)
+
+    def print_json(self, document: Any) -> None:
+        """Print a report for machines."""
+        self.stdout.write(json.dumps(document, indent=2))
+
+    def problem(self, text: str) -> None:
+        """Print a problem."""
+        self.stderr.write(text)
+
+
+def amount(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 template``, ``2 templates``."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people: ``812 B``, ``9.4 KB``, ``3.1 MB``."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
