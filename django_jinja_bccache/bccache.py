@@ -1,34 +1,28 @@
-"""The bytecode caches: Jinja2's interface over a store."""
+"""Jinja2's interface of a bytecode cache, over a store."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from hashlib import blake2b, sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from django.conf import settings
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket
 from jinja2.utils import internalcode
 
-from django_jinja_bccache import bridge
 from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.bytecode import Label, payload_of
 from django_jinja_bccache.compiling import NO_FILE, compile_template
-from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.fingerprint import fingerprint
-from django_jinja_bccache.options import Options, checked, seconds
+from django_jinja_bccache.options import checked, seconds
 from django_jinja_bccache.signing import Secret
 from django_jinja_bccache.statistics import CacheEntry, CacheStatistics, Listener
 from django_jinja_bccache.storage import EntryStorage
 from django_jinja_bccache.stores.base import Guard, Store
-from django_jinja_bccache.stores.filesystem import FileSystemStore, default_directory
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
-
-_DAY = 24 * 60 * 60
+    from typing_extensions import Self
 
 
 class StoreBytecodeCache(BytecodeCache):
@@ -205,135 +199,3 @@ class StoreBytecodeCache(BytecodeCache):
         of_template = f"{bucket.key}\0{bucket.checksum}".encode()
         digest = blake2b(of_template, digest_size=20).hexdigest()
         return fingerprint(bucket.environment, self.salt) + digest
-
-
-class DjangoBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache in a cache of Django's, over the raw client beneath its interface.
-
-    Making one reads no settings and opens nothing, so it may stand in the settings.
-
-    Args:
-        alias: The alias in CACHES.
-        prefix: What every key begins with, after the alias's own KEY_PREFIX and VERSION.
-        timeout: Seconds that an entry is kept, None for ever. The default of 30 days lets a
-            shared server empty itself of what nobody warms any more.
-        options: See ``Options``.
-
-    Raises:
-        ConfigurationError: An option has a value that cannot be used; on first use: there is
-            no such alias.
-    """
-
-    def __init__(
-        self,
-        alias: str = "default",
-        *,
-        prefix: str = "jinja2/bytecode/",
-        timeout: float | None = 30 * _DAY,
-        **options: Unpack[Options],
-    ) -> None:
-        self.alias: str = checked("alias", alias, str)
-        super().__init__(prefix=prefix, timeout=timeout, **options)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.alias!r}>"
-
-    def validate(self) -> None:
-        """Check the signing keys, and that the alias is one in CACHES.
-
-        Raises:
-            ConfigurationError: One of them cannot be used.
-        """
-        super().validate()
-        if self.alias not in settings.CACHES:
-            known = ", ".join(repr(alias) for alias in settings.CACHES)
-            raise ConfigurationError(
-                f"there is no alias {self.alias!r} in CACHES; there are: {known}."
-            )
-
-    def open_store(self, *, deadline: float, guard: Guard) -> Store:
-        """Return the store for the alias in CACHES."""
-        return bridge.open_store(self.alias, deadline=deadline, guard=guard)
-
-
-class MemcachedBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache in memcached, over a client that somebody else made.
-
-    Takes the place of ``jinja2.MemcachedBytecodeCache``. Threads take turns with the client;
-    its time-outs are its own.
-
-    Args:
-        client: Any object with ``get(key)`` and ``set(key, value[, timeout])``.
-        prefix: What every key begins with.
-        timeout: Seconds that an entry is kept, None for ever.
-        ignore_memcache_errors: Jinja2's name for the option ``ignore_errors``.
-        options: See ``Options``.
-
-    Raises:
-        ConfigurationError: The client lacks ``get`` or ``set``, or an option has a value that
-            cannot be used.
-    """
-
-    def __init__(
-        self,
-        client: Any,
-        prefix: str = "jinja2/bytecode/",
-        timeout: float | None = None,
-        ignore_memcache_errors: bool = True,
-        **options: Unpack[Options],
-    ) -> None:
-        options.setdefault("ignore_errors", ignore_memcache_errors)
-        super().__init__(prefix=prefix, timeout=timeout, **options)
-        missing = [name for name in ("get", "set") if not hasattr(client, name)]
-        if missing:
-            raise ConfigurationError(
-                f"client: {type(client).__name__} has no method {' and no '.join(missing)}; "
-                "it must have get(key) and set(key, value[, timeout])."
-            )
-        self._client = bridge.shared_client(client)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} prefix={self.prefix!r}>"
-
-    def open_store(self, *, deadline: float, guard: Guard) -> Store:
-        """Return a store over the client."""
-        return guard(bridge.memcached_store(self._client, deadline=deadline), "memcached")
-
-
-class FileSystemBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache in a directory.
-
-    Takes the place of ``jinja2.FileSystemBytecodeCache``.
-
-    Args:
-        directory: Where the files lie; by default a directory of the user's own in the
-            system's one for temporary files. It is made with mode 0700 when needed.
-        pattern: A file's name, in which ``%s`` stands for a digest.
-        prefix: What every key begins with. Keys stand in the files, not in their names.
-        timeout: Seconds that an entry is kept, None for ever.
-        options: See ``Options``.
-
-    Raises:
-        ConfigurationError: An option has a value that cannot be used.
-    """
-
-    def __init__(
-        self,
-        directory: str | os.PathLike[str] | None = None,
-        pattern: str = "__jinja2_%s.cache",
-        *,
-        prefix: str = "",
-        timeout: float | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        self.directory = default_directory() if directory is None else os.fspath(directory)
-        self.pattern = checked("pattern", pattern, str)
-        self._files = FileSystemStore(self.directory, self.pattern)
-        super().__init__(prefix=prefix, timeout=timeout, **options)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.directory!r}>"
-
-    def open_store(self, *, deadline: float, guard: Guard) -> Store:  # noqa: ARG002
-        """Return the store in the directory."""
-        return guard(self._files, self.directory)

@@ -12,7 +12,8 @@ from django.template import engines
 from django.utils.module_loading import import_string
 from jinja2 import BytecodeCache
 
-from django_jinja_bccache.bccache import DjangoBytecodeCache, StoreBytecodeCache
+from django_jinja_bccache.bccache import StoreBytecodeCache
+from django_jinja_bccache.caches import DjangoBytecodeCache
 from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.options import Options
 

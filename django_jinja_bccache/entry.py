@@ -8,12 +8,12 @@ offset   bytes meaning
 0        4     magic, ``b"jbcc"``
 4        1     format version
 5        1     flags: how the payload is compressed (0 not at all, 1 zlib)
-6        2     length of the label in bytes
-8        8     creation, in seconds since the epoch
-16       4     length of the payload in bytes once decompressed
-20       n     label: JSON that says what the payload is
-20 + n   32    HMAC-SHA-256 over the entry key, a NUL byte, and all but these 32 bytes
-52 + n         payload
+6        4     length of the label in bytes
+10       8     creation, in seconds since the epoch
+18       4     length of the payload in bytes once decompressed
+22       n     label: JSON that says what the payload is
+22 + n   32    HMAC-SHA-256 over the entry key, a NUL byte, and all but these 32 bytes
+54 + n         payload
 ======== ===== =====================================================================
 """
 
@@ -32,7 +32,7 @@ MAGIC = b"jbcc"
 FORMAT_VERSION = 1
 RAW, ZLIB = 0, 1
 
-_HEADER = struct.Struct(">4sBBHQI")
+_HEADER = struct.Struct(">4sBBIQI")
 _MAC_SIZE = 32
 
 
@@ -98,7 +98,7 @@ def seal(
         key: The entry key. A value unseals under this key only.
         payload: The bytes to keep, 4 GiB at most.
         signing_key: What to sign with.
-        label: What the payload is, 65,535 bytes at most.
+        label: What the payload is, 4 GiB at most.
         compress: Whether to compress the payload with zlib.
         created: Seconds since the epoch; now unless given.
     """
