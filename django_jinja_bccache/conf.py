@@ -63,15 +63,20 @@ def _naming(engine: str) -> Iterator[None]:
 
 
 def _options_in_settings() -> Iterator[tuple[str, object]]:
-    from django_jinja_bccache.jinja2 import Jinja2
-
     for name, params in engines.templates.items():
-        value = params["OPTIONS"].get("bytecode_cache")
-        backend = import_string(params["BACKEND"])
-        if isinstance(backend, type) and issubclass(backend, Jinja2):
-            yield name, params["OPTIONS"].get("bytecode_cache", DEFAULT_ALIAS)
+        options = params["OPTIONS"]
+        value = options.get("bytecode_cache")
+        if _takes_our_option(params["BACKEND"]):
+            yield name, options.get("bytecode_cache", DEFAULT_ALIAS)
         elif isinstance(value, StoreBytecodeCache):  # with Django's own backend
             yield name, value
+
+
+def _takes_our_option(backend: str) -> bool:
+    try:
+        return getattr(import_string(backend), "takes_bytecode_cache_option", False)
+    except ImportError:  # Django says so itself, when the engine is first used
+        return False
 
 
 def _cache_from(value: object) -> BytecodeCache | None:

@@ -20,9 +20,14 @@ class Jinja2(django_jinja2.Jinja2):
         ConfigurationError: The option cannot be used.
     """
 
+    #: Tells the check at start-up that ``conf`` knows what this backend's option means.
+    takes_bytecode_cache_option = True
+
     def __init__(self, params: dict[str, Any]) -> None:
         options = dict(params["OPTIONS"])
-        options["bytecode_cache"] = bytecode_cache_from(
-            options.get("bytecode_cache", DEFAULT_ALIAS), engine=params["NAME"]
+        cache = bytecode_cache_from(
+            options.pop("bytecode_cache", DEFAULT_ALIAS), engine=params["NAME"]
         )
+        if cache is not None:
+            options["bytecode_cache"] = cache
         super().__init__({**params, "OPTIONS": options})

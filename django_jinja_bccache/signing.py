@@ -24,14 +24,15 @@ def signing_keys(secret: Secret) -> tuple[SigningKey, ...]:
         raise ConfigurationError(
             "key: it must be a str or bytes that is not empty, or a list of them."
         )
-    return tuple(SigningKey(item) for item in secrets)
+    return _made_from("key", secrets)
 
 
 def signing_keys_from_settings() -> tuple[SigningKey, ...]:
     """Return the keys made from SECRET_KEY, which signs, and SECRET_KEY_FALLBACKS.
 
     Raises:
-        ConfigurationError: SECRET_KEY is empty, or there are no settings.
+        ConfigurationError: SECRET_KEY is empty, a fallback cannot be used, or there are no
+            settings.
     """
     try:
         secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
@@ -39,4 +40,11 @@ def signing_keys_from_settings() -> tuple[SigningKey, ...]:
         raise ConfigurationError(
             "key: outside Django it is required; inside, SECRET_KEY must not be empty."
         ) from error
-    return signing_keys(secrets)
+    return _made_from("SECRET_KEY and SECRET_KEY_FALLBACKS", secrets)
+
+
+def _made_from(origin: str, secrets: Sequence[str | bytes]) -> tuple[SigningKey, ...]:
+    try:
+        return tuple(SigningKey(secret) for secret in secrets)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{origin}: {error}") from None

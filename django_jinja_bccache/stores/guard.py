@@ -193,6 +193,9 @@ class GuardedStore:
                     self._cooldown,
                 )
             raise
+        except BaseException:
+            self._acceptance.abandon(ticket)
+            raise
         if (seconds := self._acceptance.succeed(ticket)) is not None:
             logger.info("Bytecode cache %s stores again after %.1f s.", self._name, seconds)
         return result
@@ -213,6 +216,9 @@ class GuardedStore:
         except Exception as error:
             self._failed(ticket, f"{type(error).__name__}: {error}")
             raise StoreError(f"{type(error).__name__}: {error}") from error
+        except BaseException:  # gevent's time-outs, for one, say nothing about the store
+            self._reach.abandon(ticket)
+            raise
         took = self._clock() - ticket.began
         if took > self._deadline:
             self._failed(ticket, f"an answer took {took:.1f} s")

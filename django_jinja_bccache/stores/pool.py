@@ -100,6 +100,10 @@ class ClientPool(Generic[Client]):
                 return
             self._disconnect(client)
 
+    def __del__(self) -> None:
+        # A cache is dropped without a word, in tests for one; its connections are not to linger.
+        self.close()
+
 
 class SharedClient(Generic[Client]):
     """One client that somebody else made: users take turns.
