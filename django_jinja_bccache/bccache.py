@@ -110,7 +110,7 @@ class StoreBytecodeCache(BytecodeCache):
         Raises:
             jinja2.TemplateSyntaxError: The template does not compile.
         """
-        bucket = self.empty_bucket(environment, name, source)
+        bucket = self.empty_bucket(environment, name, filename, source)
         if not self.enabled:
             return bucket
         key = self.entry_key(bucket)
@@ -187,11 +187,13 @@ class StoreBytecodeCache(BytecodeCache):
         with Archive(self.storage) as archive:
             yield from archive.entries()
 
-    def empty_bucket(self, environment: Environment, name: str, source: str) -> Bucket:
+    def empty_bucket(
+        self, environment: Environment, name: str, filename: str | None, source: str
+    ) -> Bucket:
         """Return the bucket for a template, without looking for its code."""
         autoescape = environment.autoescape
         escapes = autoescape(name) if callable(autoescape) else autoescape
-        key = f"{self.get_cache_key(name)}{'+' if escapes else '-'}"
+        key = f"{self.get_cache_key(name, filename)}{'+' if escapes else '-'}"
         return Bucket(environment, key, self.get_source_checksum(source))
 
     def entry_key(self, bucket: Bucket) -> str:

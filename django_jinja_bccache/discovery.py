@@ -41,7 +41,9 @@ class CachedEngine:
 
     def entry_key(self, source: Source) -> str:
         """Return the key under which the engine's cache keeps a template's code."""
-        bucket = self.cache.empty_bucket(self.environment, source.name, source.text)
+        bucket = self.cache.empty_bucket(
+            self.environment, source.name, source.filename, source.text
+        )
         return self.cache.entry_key(bucket)
 
 
