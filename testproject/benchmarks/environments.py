@@ -70,12 +70,16 @@ def stand_ins(
     names: str, flag: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
 ) -> dict[str, Callable[..., Any]]:
     """Return a callable for each of the names, under Jinja2's pass-flag if one is given."""
-    return dict.fromkeys(names.split(), flag(_second_argument) if flag else _first_argument)
+    if flag is None:
+        return dict.fromkeys(names.split(), _first_argument)
+
+    # A function of its own: Jinja2's flags are marks on the function that they are given.
+    @flag
+    def second_argument(passed: Any, value: Any = None, *arguments: Any, **options: Any) -> Any:
+        return value
+
+    return dict.fromkeys(names.split(), second_argument)
 
 
 def _first_argument(value: Any = None, *arguments: Any, **options: Any) -> Any:
-    return value
-
-
-def _second_argument(passed: Any, value: Any = None, *arguments: Any, **options: Any) -> Any:
     return value
