@@ -5,8 +5,11 @@ from django_jinja_bccache.caches import (
     DjangoBytecodeCache,
     FileSystemBytecodeCache,
     MemcachedBytecodeCache,
+    RedisBytecodeCache,
+    SQLiteBytecodeCache,
 )
 from django_jinja_bccache.statistics import CacheEntry, CacheStatistics
+from django_jinja_bccache.tiered import TieredBytecodeCache
 
 __all__ = [
     "CacheEntry",
@@ -14,5 +17,8 @@ __all__ = [
     "DjangoBytecodeCache",
     "FileSystemBytecodeCache",
     "MemcachedBytecodeCache",
+    "RedisBytecodeCache",
+    "SQLiteBytecodeCache",
+    "TieredBytecodeCache",
     "register_store",
 ]

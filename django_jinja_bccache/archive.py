@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from django_jinja_bccache.entry import SigningKey, Unsealed, unseal
 from django_jinja_bccache.exceptions import EntryRejected, StoreError
 from django_jinja_bccache.statistics import CacheEntry
 from django_jinja_bccache.storage import EntryStorage
-from django_jinja_bccache.stores.base import StoredItem
+from django_jinja_bccache.stores.base import Store, StoredItem
+from django_jinja_bccache.stores.tiered import tiers_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,11 +29,13 @@ class Held:
         unsealed: What it holds.
         label: What it says of itself.
         is_current: Whether it was sealed with the key that seals now.
+        is_everywhere: Whether every tier holds it, of a cache that has two.
     """
 
     unsealed: Unsealed
     label: Label
     is_current: bool
+    is_everywhere: bool = True
 
 
 class Archive:
@@ -47,6 +50,7 @@ class Archive:
     def __init__(self, storage: EntryStorage) -> None:
         self._storage = storage
         self._store = storage.open_patiently()
+        self._tiers = tiers_of(self._store)
 
     def __enter__(self) -> Self:
         return self
@@ -80,23 +84,36 @@ class Archive:
         """Return the size of each of those items that the store holds, authentic or not."""
         found: dict[str, int] = {}
         for batch in batches(stored_keys):
-            found |= {key: len(value) for key, value in self._store.get_many(batch).items()}
+            for tier in self._tiers:
+                found |= {key: len(value) for key, value in tier.get_many(batch).items()}
         return found
 
     def read(self, entry_keys: Sequence[str]) -> dict[str, Held]:
-        """Return the authentic entries among these."""
+        """Return the authentic entries among these; of two tiers' the one to be renewed first."""
         held: dict[str, Held] = {}
         for batch in batches(entry_keys):
-            # The key that signs comes last, to win over those that it took over from.
-            for signing_key in reversed(self._storage.signing_keys):
-                held |= self._read_under(signing_key, batch)
+            found = [self._read_from(tier, batch) for tier in self._tiers]
+            for key in batch:
+                each = [entries[key] for entries in found if key in entries]
+                if each:
+                    oldest = min(each, key=lambda item: (item.is_current, item.unsealed.created))
+                    held[key] = replace(oldest, is_everywhere=len(each) == len(found))
         return held
 
-    def _read_under(self, signing_key: SigningKey, entry_keys: Sequence[str]) -> dict[str, Held]:
+    def _read_from(self, store: Store, entry_keys: Sequence[str]) -> dict[str, Held]:
+        held: dict[str, Held] = {}
+        # The key that signs comes last, to win over those that it took over from.
+        for signing_key in reversed(self._storage.signing_keys):
+            held |= self._read_under(signing_key, store, entry_keys)
+        return held
+
+    def _read_under(
+        self, signing_key: SigningKey, store: Store, entry_keys: Sequence[str]
+    ) -> dict[str, Held]:
         stored = {self._storage.stored_key(key, signing_key): key for key in entry_keys}
         is_current = signing_key is self._storage.signing_keys[0]
         held = {}
-        for stored_key, value in self._store.get_many(list(stored)).items():
+        for stored_key, value in store.get_many(list(stored)).items():
             key = stored[stored_key]
             try:
                 unsealed = unseal(key, value, signing_key)

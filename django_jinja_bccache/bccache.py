@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from hashlib import blake2b, sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket
@@ -45,6 +45,10 @@ class StoreBytecodeCache(BytecodeCache):
         ConfigurationError: An option has a value that cannot be used.
     """
 
+    #: Names of arguments that are bytecode caches themselves: in OPTIONS each of them may be
+    #: whatever the option ``bytecode_cache`` may be.
+    nested_caches: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self,
         *,
@@ -77,6 +81,9 @@ class StoreBytecodeCache(BytecodeCache):
             deadline=self.deadline,
             cooldown=self.cooldown,
         )
+
+    def __copy__(self) -> Self:
+        return self
 
     def __deepcopy__(self, memo: object) -> Self:
         return self

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from django_jinja_bccache.bccache import StoreBytecodeCache
-from django_jinja_bccache.bridge import open_store
+from django_jinja_bccache.bridge import check_alias, open_store
 from django_jinja_bccache.bridge.memcached import memcached_store, shared_client
+from django_jinja_bccache.bridge.redis import checked_client, client_store
 from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.options import Options, checked
 from django_jinja_bccache.stores.base import Guard, Store
 from django_jinja_bccache.stores.filesystem import FileSystemStore, default_directory
+from django_jinja_bccache.stores.sqlite import SQLiteStore, checked_path
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -53,7 +55,7 @@ class DjangoBytecodeCache(StoreBytecodeCache):
         return f"<{type(self).__name__} {self.alias!r}>"
 
     def validate(self) -> None:
-        """Check the signing keys, and that the alias is one in CACHES.
+        """Check the signing keys, and that CACHES has the alias with a backend of use.
 
         Raises:
             ConfigurationError: One of them cannot be used.
@@ -64,6 +66,7 @@ class DjangoBytecodeCache(StoreBytecodeCache):
             raise ConfigurationError(
                 f"there is no alias {self.alias!r} in CACHES; there are: {known}."
             )
+        check_alias(self.alias)
 
     def open_store(self, *, deadline: float, guard: Guard) -> Store:
         """Return the store for the alias in CACHES."""
@@ -73,11 +76,21 @@ class DjangoBytecodeCache(StoreBytecodeCache):
 class MemcachedBytecodeCache(StoreBytecodeCache):
     """A bytecode cache in memcached, over a client that somebody else made.
 
-    Takes the place of ``jinja2.MemcachedBytecodeCache``. Threads take turns with the client;
-    its time-outs are its own.
+    Takes the place of ``jinja2.MemcachedBytecodeCache``. Threads take turns with the client,
+    which works in a thread of its own: nobody waits for it past the deadline, whatever its
+    time-outs are. One that waits for ever is not used again before it has an answer, so give
+    it time-outs.
+
+    What the client reads it unpickles first if it is of a kind that does, such as
+    python-memcached's, or pymemcache's with a ``serde`` that does: then whoever can write to
+    the server can run code here. ``DjangoBytecodeCache`` never unpickles what memcached holds.
+
+    A client of pymemcache, pylibmc or python-memcached may be made before the process forks.
 
     Args:
-        client: Any object with ``get(key)`` and ``set(key, value[, timeout])``.
+        client: Any object with ``get(key)`` and ``set(key, value[, timeout])``, the time-out
+            in whole seconds. Its ``get_multi`` or ``get_many`` is used if it has one, and its
+            ``delete`` by ``clear()``.
         prefix: What every key begins with.
         timeout: Seconds that an entry is kept, None for ever.
         ignore_memcache_errors: Jinja2's name for the option ``ignore_errors``.
@@ -104,7 +117,7 @@ class MemcachedBytecodeCache(StoreBytecodeCache):
                 f"client: {type(client).__name__} has no method {' and no '.join(missing)}; "
                 "it must have get(key) and set(key, value[, timeout])."
             )
-        self._client = shared_client(client)
+        self._client = shared_client(client, deadline=self.deadline)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} prefix={self.prefix!r}>"
@@ -112,6 +125,43 @@ class MemcachedBytecodeCache(StoreBytecodeCache):
     def open_store(self, *, deadline: float, guard: Guard) -> Store:
         """Return a store over the client."""
         return guard(memcached_store(self._client, deadline=deadline), "memcached")
+
+
+class RedisBytecodeCache(StoreBytecodeCache):
+    """A bytecode cache in Redis or Valkey, over a client that somebody else made.
+
+    The client itself is not used: siblings of it are, which have its address and credentials
+    but no time-outs and retries of their own, and which return bytes, so ``decode_responses``
+    does no harm.
+
+    Args:
+        client: A client of redis-py or valkey-py, such as ``redis.Redis()`` or one from
+            ``Sentinel.master_for()``; neither asynchronous nor of a cluster.
+        prefix: What every key begins with.
+        timeout: Seconds that an entry is kept, None for ever.
+        options: See ``Options``.
+
+    Raises:
+        ConfigurationError: The client is of another kind, or an option has a value that
+            cannot be used.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        prefix: str = "jinja2:",
+        timeout: float | None = 3600,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(prefix=prefix, timeout=timeout, **options)
+        self._client = checked_client(client)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} prefix={self.prefix!r}>"
+
+    def open_store(self, *, deadline: float, guard: Guard) -> Store:
+        """Return a store over the client's siblings."""
+        return guard(client_store(self._client, deadline=deadline), "redis")
 
 
 class FileSystemBytecodeCache(StoreBytecodeCache):
@@ -140,7 +190,8 @@ class FileSystemBytecodeCache(StoreBytecodeCache):
         timeout: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self.directory = default_directory() if directory is None else os.fspath(directory)
+        # Absolute, as a server may change its working directory later.
+        self.directory = os.path.abspath(default_directory() if directory is None else directory)
         self.pattern = checked("pattern", pattern, str)
         self._files = FileSystemStore(self.directory, self.pattern)
         super().__init__(prefix=prefix, timeout=timeout, **options)
@@ -151,3 +202,36 @@ class FileSystemBytecodeCache(StoreBytecodeCache):
     def open_store(self, *, deadline: float, guard: Guard) -> Store:  # noqa: ARG002
         """Return the store in the directory."""
         return guard(self._files, self.directory)
+
+
+class SQLiteBytecodeCache(StoreBytecodeCache):
+    """A bytecode cache in an SQLite file.
+
+    Args:
+        database_path: The path of the file, which is made with mode 0600 when needed, as are
+            missing directories with 0700. It must not be another program's database.
+        prefix: What every key begins with.
+        timeout: Seconds that an entry is kept, None for ever.
+        options: See ``Options``.
+
+    Raises:
+        ConfigurationError: An option has a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        database_path: str | os.PathLike[str],
+        *,
+        prefix: str = "",
+        timeout: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        self.database_path = checked_path(database_path)
+        super().__init__(prefix=prefix, timeout=timeout, **options)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.database_path!r}>"
+
+    def open_store(self, *, deadline: float, guard: Guard) -> Store:
+        """Return a store in the file."""
+        return guard(SQLiteStore(self.database_path, deadline=deadline), self.database_path)

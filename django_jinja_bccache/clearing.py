@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.discovery import CachedEngine, list_templates, read_source
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import fingerprint
+
+#: Entries that dry runs have told of: the cache and the stored key of each.
+Counted = set[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +33,26 @@ class ClearReport:
 
 
 def clear(
-    engine: CachedEngine, *, spare: Collection[CachedEngine] = (), dry_run: bool = False
+    engine: CachedEngine,
+    *,
+    others: Collection[CachedEngine] = (),
+    dry_run: bool = False,
+    counted: Counted | None = None,
 ) -> ClearReport:
     """Remove the entries in an engine's cache, whatever release or setting they are of.
 
     Args:
         engine: The engine.
-        spare: Engines whose entries are not to go, should they lie in the same cache.
+        others: Engines whose entries are to stay, should they lie in the same cache, unless
+            the engine would use them as well.
         dry_run: Whether to change nothing and only tell what would be removed.
+        counted: Entries that earlier dry runs told of; this one leaves them out and adds its own.
 
     Raises:
         StoreError: The store failed.
         NotSupported: The store's client cannot delete.
     """
-    spared = {fingerprint(other.environment, other.cache.salt) for other in spare}
-    spared.discard(fingerprint(engine.environment, engine.cache.salt))
+    is_theirs = _belonging_to(others, engine)
     with Archive(engine.cache.storage) as archive:
         try:
             items = {item.key: item.size for item in archive.items()}
@@ -52,12 +60,20 @@ def clear(
         except NotSupported:
             items = archive.present(archive.stored_keys(_present_keys(engine)))
             listed = False
-        kept = {key for key in items if archive.entry_key(key).startswith(tuple(spared))}
-        return _remove(archive, engine, items, kept, listed=listed, dry_run=dry_run)
+        doomed = {
+            key: size for key, size in items.items() if not is_theirs(archive.entry_key(key))
+        }
+        if dry_run:
+            return _count(engine, doomed, counted, listed=listed)
+        return _remove(archive, engine, doomed, listed=listed)
 
 
 def clear_stale(
-    engine: CachedEngine, *, others: Collection[CachedEngine] = (), dry_run: bool = False
+    engine: CachedEngine,
+    *,
+    others: Collection[CachedEngine] = (),
+    dry_run: bool = False,
+    counted: Counted | None = None,
 ) -> ClearReport:
     """Remove those entries in an engine's cache that no present template would use.
 
@@ -65,6 +81,7 @@ def clear_stale(
         engine: The engine.
         others: All other engines, whose present templates keep their entries.
         dry_run: Whether to change nothing and only tell what would be removed.
+        counted: Entries that earlier dry runs told of; this one leaves them out and adds its own.
 
     Raises:
         StoreError: The store failed.
@@ -73,23 +90,44 @@ def clear_stale(
     with Archive(engine.cache.storage) as archive:
         items = {item.key: item.size for item in archive.items()}
         used = {key for each in (engine, *others) for key in _present_keys(each)}
-        kept = {key for key in items if archive.entry_key(key) in used}
-        return _remove(archive, engine, items, kept, listed=True, dry_run=dry_run)
+        doomed = {key: size for key, size in items.items() if archive.entry_key(key) not in used}
+        if dry_run:
+            return _count(engine, doomed, counted, listed=True)
+        return _remove(archive, engine, doomed, listed=True)
 
 
 def _remove(
-    archive: Archive,
-    engine: CachedEngine,
-    items: dict[str, int],
-    kept: Collection[str],
-    *,
-    listed: bool,
-    dry_run: bool,
+    archive: Archive, engine: CachedEngine, doomed: dict[str, int], *, listed: bool
 ) -> ClearReport:
-    doomed = [key for key in items if key not in kept]
-    size = sum(items[key] for key in doomed)
-    removed = len(doomed) if dry_run else archive.delete(doomed)
-    return ClearReport(engine.name, removed, size, listed)
+    removed = archive.delete(list(doomed))
+    return ClearReport(engine.name, removed, sum(doomed.values()), listed)
+
+
+def _count(
+    engine: CachedEngine, doomed: dict[str, int], counted: Counted | None, *, listed: bool
+) -> ClearReport:
+    """Report what would be removed, but for what was counted for an engine on the same cache."""
+    place = repr(engine.cache)
+    known = set() if counted is None else counted
+    sizes = {key: size for key, size in doomed.items() if (place, key) not in known}
+    known.update((place, key) for key in sizes)
+    return ClearReport(engine.name, len(sizes), sum(sizes.values()), listed)
+
+
+def _belonging_to(others: Collection[CachedEngine], engine: CachedEngine) -> Callable[[str], bool]:
+    """Return what tells whether an entry key belongs to one of the others, not to the engine."""
+    own = _fingerprint(engine)
+    foreign = tuple({_fingerprint(other) for other in others} - {own})
+    # Environments that differ in autoescape alone have the same fingerprint.
+    alike = [other for other in others if _fingerprint(other) == own]
+    keys = {key for other in alike for key in _present_keys(other)}
+    if keys:
+        keys.difference_update(_present_keys(engine))
+    return lambda key: key.startswith(foreign) or key in keys
+
+
+def _fingerprint(engine: CachedEngine) -> str:
+    return fingerprint(engine.environment, engine.cache.salt)
 
 
 def _present_keys(engine: CachedEngine) -> Iterable[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, nodes
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.utils import internalcode
 
 from django_jinja_bccache.describing import is_plain
 from django_jinja_bccache.fingerprint import is_builtin
@@ -52,6 +53,7 @@ class Compiled:
     references: tuple[Reference, ...] = ()
 
 
+@internalcode
 def compile_template(
     environment: Environment, source: str, name: str, filename: str | None
 ) -> Compiled:
@@ -87,11 +89,16 @@ def _twin(environment: Environment, references: list[Reference]) -> Environment:
     twin.__dict__.update(environment.__dict__)
     twin.filters = _without_foreign(environment.filters)
     twin.tests = _without_foreign(environment.tests)
-    twin.policies = _policies(environment.policies)
+    twin.policies = {
+        name: value if is_plain(value) else _impossible(value)
+        for name, value in environment.policies.items()
+    }
     if environment.finalize is not None:
         twin.finalize = _impossible(environment.finalize)
     if not is_builtin(environment.undefined):
         twin.undefined = _impossible(environment.undefined)
+    # As for an overlay: what an extension asks its environment, it asks the twin.
+    twin.extensions = {key: item.bind(twin) for key, item in environment.extensions.items()}
     recording = _recording(environment.code_generator_class)
 
     def code_generator(*args: Any, **kwargs: Any) -> CodeGenerator:
@@ -109,16 +116,6 @@ def _without_foreign(functions: Mapping[str, Any]) -> dict[str, Any]:
         name: function if function is None or is_builtin(function) else _impossible(function)
         for name, function in functions.items()
     }
-
-
-def _policies(policies: Mapping[str, Any]) -> dict[str, Any]:
-    own = dict(policies)
-    for name, value in policies.items():
-        if not is_plain(value):
-            own[name] = _impossible(value)
-            if name == "json.dumps_kwargs":  # it may name an encoder, which would be called
-                own |= {name: {}, "json.dumps_function": _impossible(None)}
-    return own
 
 
 def _impossible(function: Any) -> Callable[..., Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -15,7 +14,7 @@ from jinja2 import BytecodeCache
 from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.caches import DjangoBytecodeCache
 from django_jinja_bccache.exceptions import ConfigurationError
-from django_jinja_bccache.options import Options
+from django_jinja_bccache.options import naming
 
 #: The alias that our template backend uses when it is not told any.
 DEFAULT_ALIAS = "default"
@@ -24,6 +23,7 @@ _ACCEPTED = (
     "an alias in CACHES, the dotted path of a bytecode cache, a dict with a class's own "
     'arguments (and "class", unless it is DjangoBytecodeCache), an instance, or None'
 )
+_CATCH_ALL = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def bytecode_cache_from(value: object, *, engine: str) -> BytecodeCache | None:
@@ -37,7 +37,7 @@ def bytecode_cache_from(value: object, *, engine: str) -> BytecodeCache | None:
         ConfigurationError: The value cannot be used; the message names the engine and lists
             what is accepted.
     """
-    with _naming(engine):
+    with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
         return _cache_from(value)
 
 
@@ -48,18 +48,10 @@ def validate_settings() -> None:
         ConfigurationError: An option cannot be used.
     """
     for engine, value in _options_in_settings():
-        with _naming(engine):
+        with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
             cache = _cache_from(value)
             if isinstance(cache, StoreBytecodeCache):
                 cache.validate()
-
-
-@contextmanager
-def _naming(engine: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigurationError as error:
-        raise ConfigurationError(f"TEMPLATES engine {engine!r}, {_OPTION}: {error}") from error
 
 
 def _options_in_settings() -> Iterator[tuple[str, object]]:
@@ -121,30 +113,49 @@ def _from_mapping(value: Mapping[Any, Any]) -> BytecodeCache:
 def _imported(path: str) -> Any:
     try:
         return import_string(path)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the latter two for odd dots
         raise ConfigurationError(f"{path!r} cannot be imported: {error}.") from error
 
 
 def _made(cls: type[BytecodeCache], arguments: Mapping[Any, Any]) -> BytecodeCache:
     accepted = _accepted_arguments(cls)
-    unknown = [name for name in arguments if name not in accepted]
+    unknown = [name for name in arguments if accepted is not None and name not in accepted]
     if unknown:
         raise ConfigurationError(
             f"unknown {'options' if len(unknown) > 1 else 'option'} {_listed(unknown)} for "
             f"{cls.__name__}; accepted are: {_listed(accepted)}."
         )
+    nested = getattr(cls, "nested_caches", ())
+    values = {
+        name: _nested_cache_from(name, value) if name in nested else value
+        for name, value in arguments.items()
+    }
     try:
-        return cls(**arguments)
+        return cls(**values)
     except TypeError as error:
         raise ConfigurationError(f"{cls.__name__}: {error}.") from error
 
 
-def _accepted_arguments(cls: type[BytecodeCache]) -> list[str]:
-    parameters = inspect.signature(cls).parameters.values()
-    names = [item.name for item in parameters if item.kind is not item.VAR_KEYWORD]
-    if len(names) < len(parameters) and issubclass(cls, StoreBytecodeCache):
-        names += Options.__annotations__
-    return names
+def _nested_cache_from(option: str, value: object) -> BytecodeCache | None:
+    with naming(f'"{option}"'):
+        return _cache_from(value)
+
+
+def _accepted_arguments(cls: type[BytecodeCache]) -> list[str] | None:
+    """Return the names of a class's arguments, None if it does not tell them all.
+
+    What ``**options`` takes are the arguments of the base classes.
+    """
+    names: dict[str, None] = {}
+    for base in cls.__mro__[:-1]:
+        if "__init__" not in vars(base):
+            continue
+        _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        kinds = {item.kind for item in parameters}
+        names |= {item.name: None for item in parameters if item.kind not in _CATCH_ALL}
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            return list(names)
+    return None
 
 
 def _listed(names: Any) -> str:

@@ -190,7 +190,7 @@ def _names(loader: BaseLoader, unlistable: list[str]) -> set[str]:
         }
     try:
         return set(loader.list_templates())
-    except TypeError:
+    except (TypeError, NotImplementedError):
         unlistable.append(type(loader).__name__)
         return set()
 

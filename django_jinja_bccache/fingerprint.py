@@ -10,10 +10,10 @@ import importlib.util
 import json
 import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, cast
 
 import jinja2
 from jinja2 import ChainableUndefined, DebugUndefined, Environment, StrictUndefined, Undefined
@@ -22,7 +22,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.tests import TESTS
 from markupsafe import Markup
 
-from django_jinja_bccache.describing import Describer
+from django_jinja_bccache.describing import describe, is_plain, plain, plain_attributes
 
 _OPTIONS = (
     "block_start_string",
@@ -43,16 +43,22 @@ _OPTIONS = (
 )
 _HOMES_OF_BUILTINS = frozenset({"jinja2", "markupsafe", "builtins", "operator", "_operator"})
 # The objects are kept beside their ids, which could otherwise pass to other objects.
-_BUILTINS = {id(item): item for item in (*FILTERS.values(), *TESTS.values())}
-_BUILTIN_UNDEFINED = (Undefined, ChainableUndefined, DebugUndefined, StrictUndefined)
+_BUILTINS = {
+    id(item): item
+    for item in (
+        *(*FILTERS.values(), *TESTS.values()),
+        *(Undefined, ChainableUndefined, DebugUndefined, StrictUndefined),
+    )
+}
 
 
 def is_builtin(function: object) -> bool:
     """Tell whether a filter, test or undefined type is Jinja2's own object."""
-    if function in _BUILTIN_UNDEFINED:
-        return True
+    if id(function) not in _BUILTINS:
+        return False
+    # The dictionaries that the built-in ones come from may have been added to.
     home = getattr(function, "__module__", None) or ""
-    return id(function) in _BUILTINS and home.partition(".")[0] in _HOMES_OF_BUILTINS
+    return home.partition(".")[0] in _HOMES_OF_BUILTINS
 
 
 def fingerprint(environment: Environment, salt: str = "") -> str:
@@ -61,41 +67,40 @@ def fingerprint(environment: Environment, salt: str = "") -> str:
     It is computed once for an environment, and again after filters, tests, options or
     extensions have changed.
     """
-    known = _fingerprints.get(environment)
+    known = cast("_Fingerprint | None", vars(environment).get(_ATTRIBUTE))
     if known is None or not known.still_holds(environment):
-        _fingerprints[environment] = known = _Fingerprint(environment)
+        known = _Fingerprint(environment)
     return known.salted(salt)
 
 
 def fingerprint_parts(environment: Environment) -> dict[str, object]:
     """Return what goes into the fingerprint, part by part, as JSON-able data."""
-    describe = Describer()
     return {
         "jinja2": _jinja_version(),
         # The one part of MarkupSafe that is folded into bytecode and differs by version.
-        "striptags": describe.value(Markup.striptags),
+        "striptags": describe(Markup.striptags),
         "python": [
             sys.implementation.cache_tag,
             importlib.util.MAGIC_NUMBER.hex(),
             sys.flags.optimize,
         ],
-        "options": {name: getattr(environment, name) for name in _OPTIONS},
+        "options": {name: plain(getattr(environment, name)) for name in _OPTIONS},
         "intercepted": [
             sorted(getattr(environment, "intercepted_binops", ())),
             sorted(getattr(environment, "intercepted_unops", ())),
         ],
-        "environment": describe.class_(type(environment)),
-        "code_generator": describe.class_(environment.code_generator_class),
-        "undefined": describe.class_(environment.undefined),
+        "environment": describe(type(environment)),
+        "code_generator": describe(environment.code_generator_class),
+        "undefined": describe(environment.undefined),
         "finalize": _callable_from_outside(environment.finalize),
         "filters": _functions(environment.filters),
         "tests": _functions(environment.tests),
-        "policies": describe.plain(environment.policies),
+        "policies": {name: plain(value) for name, value in environment.policies.items()},
         "extensions": [
-            [describe.class_(type(extension)), describe.plain_attributes(vars(extension))]
+            [describe(type(extension)), plain_attributes(vars(extension))]
             for extension in environment.iter_extensions()
         ],
-        "attributes": describe.plain_attributes(
+        "attributes": plain_attributes(
             {
                 name: value
                 for name, value in vars(environment).items()
@@ -106,45 +111,49 @@ def fingerprint_parts(environment: Environment) -> dict[str, object]:
 
 
 class _Fingerprint:
-    """One environment's fingerprint, and what it looked like at that moment."""
+    """One environment's fingerprint, and what it looked like at that moment.
+
+    It lies in the environment itself: kept anywhere else, what it remembers of the environment
+    (extensions, templates) would keep that one alive. An overlay inherits it, and differs.
+    """
 
     def __init__(self, environment: Environment) -> None:
-        self._seen = _snapshot(environment)
-        parts = json.dumps(fingerprint_parts(environment), sort_keys=True, default=repr)
-        self._digest = blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=16)
+        self._mappings = _snapshot(environment)
+        self._attributes = {**vars(environment), _ATTRIBUTE: self}
+        parts = json.dumps(fingerprint_parts(environment), sort_keys=True)
+        self._digest = blake2b(parts.encode(), digest_size=16).digest()
         self._by_salt: dict[str, str] = {}
+        vars(environment)[_ATTRIBUTE] = self
 
     def still_holds(self, environment: Environment) -> bool:
-        filters, tests, policies, extensions, attributes = self._seen
+        filters, tests, policies, extensions = self._mappings
         # Dictionaries compare the identity of their values first, which is all it takes here.
         return (
             environment.filters == filters
             and environment.tests == tests
             and environment.policies == policies
             and environment.extensions == extensions
-            and environment.__dict__ == attributes
+            and vars(environment) == self._attributes
         )
 
     def salted(self, salt: str) -> str:
         found = self._by_salt.get(salt)
         if found is None:
-            digest = self._digest.copy()
-            digest.update(salt.encode("utf-8", "surrogatepass"))
-            found = self._by_salt[salt] = digest.hexdigest()
+            salted = self._digest + salt.encode("utf-8", "surrogatepass")
+            found = self._by_salt[salt] = blake2b(salted, digest_size=16).hexdigest()
         return found
 
 
-# Weak, and not an attribute of the environment, which an overlay would inherit.
-_fingerprints: WeakKeyDictionary[Environment, _Fingerprint] = WeakKeyDictionary()
+_ATTRIBUTE = "_django_jinja_bccache_fingerprint"
 
 
 def _snapshot(environment: Environment) -> tuple[dict[Any, Any], ...]:
+    policies = environment.policies.items()
     return (
         dict(environment.filters),
         dict(environment.tests),
-        dict(environment.policies),
+        {name: deepcopy(value) if is_plain(value) else value for name, value in policies},
         dict(environment.extensions),
-        dict(environment.__dict__),
     )
 
 

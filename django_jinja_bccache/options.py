@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
 from typing import Any, TypedDict
 
 from django_jinja_bccache.exceptions import ConfigurationError
@@ -34,6 +37,15 @@ class Options(TypedDict, total=False):
     cooldown: float
 
 
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put a place, such as an option's name, before the messages of ConfigurationErrors."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}") from error
+
+
 def checked(option: str, value: Any, kind: type) -> Any:
     """Return an option's value.
 
@@ -51,10 +63,10 @@ def seconds(option: str, value: float, alternative: str = "") -> float:
     """Return an option's number of seconds.
 
     Raises:
-        ConfigurationError: It is no number greater than 0; ``alternative`` says what else
+        ConfigurationError: It is no finite number greater than 0; ``alternative`` says what else
             would have been accepted.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
         raise ConfigurationError(
             f"{option}: {value!r} is not accepted; it must be a number of seconds greater "
             f"than 0 {alternative}".rstrip()

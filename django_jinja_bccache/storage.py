@@ -19,8 +19,10 @@ from django_jinja_bccache.exceptions import (
 )
 from django_jinja_bccache.signing import Secret, signing_keys, signing_keys_from_settings
 from django_jinja_bccache.statistics import CacheStatistics, Recorder
-from django_jinja_bccache.stores.base import Guard, Store, StoreUsage
+from django_jinja_bccache.stores.base import Guard, Store, StoreUsage, unguarded
 from django_jinja_bccache.stores.guard import CircuitOpen, GuardedStore
+from django_jinja_bccache.stores.replicated import primary_of
+from django_jinja_bccache.stores.tiered import get_any
 
 logger = logging.getLogger("django_jinja_bccache")
 
@@ -71,6 +73,8 @@ class EntryStorage:
         self._name = name
         self.prefix = prefix
         self.timeout = timeout
+        #: Whether the option ``key`` was given.
+        self.has_own_key = key is not None
         self._signing_keys = None if key is None else signing_keys(key)
         self._ignore_errors = ignore_errors
         self._read_only = read_only
@@ -79,6 +83,7 @@ class EntryStorage:
         self.recorder = Recorder()
         self._lock = threading.Lock()
         self._store: Store | None = None
+        self._closed_since: float | None = None
         self._reopen_at = 0.0
         self._pid = os.getpid()
 
@@ -94,9 +99,12 @@ class EntryStorage:
         return f"{self.prefix}{signing_key.id}:{entry_key}"
 
     def open_patiently(self) -> Store:
-        """Return a store without a guard, whose operations may take ten seconds."""
+        """Return a store without a guard, whose operations may take ten seconds.
+
+        It reads where it writes: replicas may not have yet what was stored just now.
+        """
         deadline = max(self._deadline, _PATIENT_DEADLINE)
-        return self._open_store(deadline=deadline, guard=lambda store, _name: store)
+        return primary_of(self._open_store(deadline=deadline, guard=unguarded))
 
     def statistics(self) -> CacheStatistics:
         """Return what was counted, and how full the store is (one round trip)."""
@@ -136,7 +144,7 @@ class EntryStorage:
             value = store.get(self.stored_key(key, signing_keys[0]))
             return [] if value is None else [(signing_keys[0], value)]
         stored_keys = {self.stored_key(key, item): item for item in signing_keys}
-        found = store.get_many(list(stored_keys))
+        found = get_any(store, list(stored_keys))
         return [(item, found[stored]) for stored, item in stored_keys.items() if stored in found]
 
     def write(self, key: str, payload: bytes, label: Label) -> None:
@@ -206,20 +214,29 @@ class EntryStorage:
         return store
 
     def _open(self) -> Store:
-        if time.monotonic() < self._reopen_at:
+        now = time.monotonic()
+        if now < self._reopen_at:
             raise CircuitOpen("it could not be opened a moment ago")
         try:
-            return self._open_store(deadline=self._deadline, guard=self._guard)
+            store = self._open_store(deadline=self._deadline, guard=self._guard)
         except StoreError as error:
             self._reopen_at = time.monotonic() + self._cooldown
-            logger.warning(
-                "Bytecode cache %s cannot be opened (%s). Templates are compiled in each "
-                "process; next try in %g s.",
-                self._name,
-                error,
-                self._cooldown,
-            )
+            if self._closed_since is None:  # one warning when an outage begins
+                self._closed_since = now
+                logger.warning(
+                    "Bytecode cache %s cannot be opened (%s). Templates are compiled in each "
+                    "process until it can; next try in %g s.",
+                    self._name,
+                    error,
+                    self._cooldown,
+                )
             raise
+        if self._closed_since is not None:
+            logger.info(
+                "Bytecode cache %s is open after %.1f s.", self._name, now - self._closed_since
+            )
+            self._closed_since = None
+        return store
 
     def _guard(self, store: Store, name: str) -> Store:
         return GuardedStore(store, name=name, deadline=self._deadline, cooldown=self._cooldown)

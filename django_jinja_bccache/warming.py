@@ -46,6 +46,7 @@ class WarmReport:
         templates: Names of the templates that were looked at.
         present: Those that were stored already.
         compiled: Those that were compiled; with ``dry_run`` those that would have been.
+        copied: Those that only one of two tiers held, stored in both without compiling.
         refreshed: Those stored again without compiling: past half of their time-out, or
             sealed with a key that is on its way out.
         missing: Those that the store does not hold in the end.
@@ -64,6 +65,7 @@ class WarmReport:
     templates: list[str] = field(default_factory=list)
     present: list[str] = field(default_factory=list)
     compiled: list[str] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
     refreshed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unshareable: list[str] = field(default_factory=list)
@@ -115,7 +117,7 @@ def check(
     Raises:
         StoreError: The store failed.
     """
-    return _Warming(engine, write=False, compiles=False).run(include, exclude)
+    return _Warming(engine, write=False, fills=False).run(include, exclude)
 
 
 class _Warming:
@@ -124,13 +126,14 @@ class _Warming:
     Args:
         engine: The engine.
         write: Whether to store anything.
-        compiles: Whether to compile what is not stored.
+        fills: Whether what is not stored counts as compiled, else as missing. It is compiled
+            either way, to tell what would keep it from being stored.
     """
 
-    def __init__(self, engine: CachedEngine, *, write: bool, compiles: bool = True) -> None:
+    def __init__(self, engine: CachedEngine, *, write: bool, fills: bool = True) -> None:
         self._engine = engine
         self._write = write
-        self._compiles = compiles
+        self._fills = fills
         self._report = WarmReport(engine.name)
         self._references: list[tuple[Source, Reference]] = []
 
@@ -140,14 +143,15 @@ class _Warming:
         listing = list_templates(self._engine.environment, include, exclude)
         report.passed_over += listing.passed_over
         report.unlistable += listing.unlistable
-        keys: dict[str, Source] = {}
+        keyed: list[tuple[str, Source]] = []
         with Archive(self._engine.cache.storage) as archive:
             for batch in batches(listing.names):
-                sources = {self._engine.entry_key(item): item for item in self._sources(batch)}
+                sources = [(self._engine.entry_key(item), item) for item in self._sources(batch)]
                 self._warm_batch(archive, sources)
-                keys |= sources
+                keyed += sources
             if self._write:
-                self._prove(archive, keys)
+                self._prove(archive, keyed)
+        report.passed_over.sort()
         self._find_dangling(set(listing.names))
         report.seconds = time.perf_counter() - began
         return report
@@ -168,30 +172,43 @@ class _Warming:
             else:
                 yield source
 
-    def _warm_batch(self, archive: Archive, sources: dict[str, Source]) -> None:
-        held = archive.read(list(sources))
+    def _warm_batch(self, archive: Archive, keyed: Sequence[tuple[str, Source]]) -> None:
+        held = archive.read([key for key, _ in keyed])
         new: dict[str, tuple[bytes, Label]] = {}
-        for key, source in sources.items():
-            if key in held:
-                self._references += ((source, item) for item in held[key].label.references)
-                if self._is_fresh(held[key]):
-                    self._report.present.append(source.template)
-                else:
-                    self._report.refreshed.append(source.template)
-                    new[key] = bytes(held[key].unsealed.payload), held[key].label
-            elif self._compiles:
-                compiled = self._compile(source)
-                if compiled is not None:
-                    new[key] = compiled
+        for key, source in keyed:
+            entry = held.get(key)
+            if entry is not None and (entry.is_everywhere or self._fills):
+                self._references += ((source, item) for item in entry.label.references)
+                outcome = self._outcome_for(entry)
+                outcome.append(source.template)
+                if outcome is not self._report.present:
+                    new[key] = bytes(entry.unsealed.payload), entry.label
+            elif key in new:  # the same source under the same name, behind another prefix
+                self._report.present.append(source.template)
             else:
-                self._report.missing.append(source.template)
+                self._compile_missing(key, source, new)
         if self._write:
-            self._store(archive, new, sources)
+            self._store(archive, new, dict(keyed))
 
-    def _is_fresh(self, held: Held) -> bool:
+    def _compile_missing(
+        self, key: str, source: Source, new: dict[str, tuple[bytes, Label]]
+    ) -> None:
+        compiled = self._compile(source)
+        if compiled is None:
+            return
+        if self._fills:
+            self._report.compiled.append(source.template)
+            new[key] = compiled
+        else:
+            self._report.missing.append(source.template)
+
+    def _outcome_for(self, held: Held) -> list[str]:
+        """Return the list in the report for a template whose entry is held."""
+        if not held.is_everywhere:
+            return self._report.copied
         timeout = self._engine.cache.timeout
         young = timeout is None or time.time() - held.unsealed.created < timeout / 2
-        return young and held.is_current
+        return self._report.present if young and held.is_current else self._report.refreshed
 
     def _compile(self, source: Source) -> tuple[bytes, Label] | None:
         try:
@@ -205,7 +222,6 @@ class _Warming:
             self._report.unshareable.append(source.template)
             return None
         self._references += ((source, item) for item in compiled.references)
-        self._report.compiled.append(source.template)
         checksum = self._engine.cache.get_source_checksum(source.text)
         label = Label(source.name, checksum, compiled.references)
         return payload_of(compiled.code, source.name), label
@@ -223,15 +239,16 @@ class _Warming:
             len(payload) for key, (payload, _) in entries.items() if key not in refused
         )
 
-    def _prove(self, archive: Archive, keys: dict[str, Source]) -> None:
+    def _prove(self, archive: Archive, keyed: Sequence[tuple[str, Source]]) -> None:
         """Look whether everything is there now: a store may drop what it has accepted."""
         excused = {problem.template for problem in self._report.failed}
         excused.update(self._report.unshareable)
-        held = archive.read([key for key, item in keys.items() if item.template not in excused])
+        expected = [(key, item.template) for key, item in keyed if item.template not in excused]
+        held = archive.read([key for key, _ in expected])
         self._report.missing += [
-            item.template
-            for key, item in keys.items()
-            if key not in held and item.template not in excused
+            template
+            for key, template in expected
+            if key not in held or not held[key].is_everywhere
         ]
 
     def _find_dangling(self, known: set[str]) -> None:

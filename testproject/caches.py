@@ -1,23 +1,65 @@
-"""The CACHES setting, out of one word or address."""
+"""The CACHES setting and the engine's option, out of one word or address."""
 
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-ACCEPTED = '"file", "file:///absolute/directory" or "memcached://host:port[,host:port…]"'
+ACCEPTED = (
+    '"file", "file:///absolute/directory", '
+    '"memcached://host:port[,host:port…]" (or "pylibmc://…"), '
+    '"redis://host:port[/database]" (or "django-redis+redis://…", "django-valkey+redis://…"), '
+    '"sqlite:///absolute/file", or two of them: "file:///absolute/directory|memcached://…"'
+)
+MEMCACHED_BACKENDS = {
+    "memcached": "django.core.cache.backends.memcached.PyMemcacheCache",
+    "pylibmc": "django.core.cache.backends.memcached.PyLibMCCache",
+}
+REDIS_BACKENDS = {
+    "redis": "django.core.cache.backends.redis.RedisCache",
+    "django-redis+redis": "django_redis.cache.RedisCache",
+    "django-valkey+redis": "django_valkey.cache.ValkeyCache",
+}
 
 
 def caches_from(value: str, default_directory: Path) -> dict[str, dict[str, Any]]:
     """Return CACHES for ``value``, the BYTECODE_CACHE of the process environment."""
+    value = value.rpartition("|")[2]
     scheme, _, location = value.partition("://")
     if value == "file":
         return {"default": file_cache(default_directory)}
     if scheme == "file" and Path(location).is_absolute():
         return {"default": file_cache(Path(location))}
-    if scheme == "memcached" and all(is_host_and_port(each) for each in location.split(",")):
-        return {"default": memcached_cache(location.split(","))}
+    servers = location.split(",")
+    if scheme in MEMCACHED_BACKENDS and all(is_host_and_port(server) for server in servers):
+        return {"default": memcached_cache(servers, MEMCACHED_BACKENDS[scheme])}
+    if scheme in REDIS_BACKENDS and is_host_and_port(location.partition("/")[0]):
+        return {"default": redis_cache(REDIS_BACKENDS[scheme], f"redis://{location}")}
+    if scheme == "sqlite" and Path(location).is_absolute():
+        return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     raise ImproperlyConfigured(f"BYTECODE_CACHE must be {ACCEPTED}, not {value!r}.")
+
+
+def option_from(value: str) -> str | dict[str, Any]:
+    """Return OPTIONS["bytecode_cache"] for the same value."""
+    local, _, shared = value.rpartition("|")
+    if local:
+        return {
+            "class": "django_jinja_bccache.TieredBytecodeCache",
+            "local": local_option_from(local),
+            "shared": option_from(shared),
+        }
+    return local_option_from(value) if value.startswith("sqlite://") else "default"
+
+
+def local_option_from(value: str) -> dict[str, Any]:
+    scheme, _, location = value.partition("://")
+    if scheme == "sqlite":
+        return {
+            "class": "django_jinja_bccache.SQLiteBytecodeCache",
+            "database_path": location,
+        }
+    return {"class": "django_jinja_bccache.FileSystemBytecodeCache", "directory": location}
 
 
 def file_cache(directory: Path) -> dict[str, Any]:
@@ -27,12 +69,14 @@ def file_cache(directory: Path) -> dict[str, Any]:
     }
 
 
-def memcached_cache(servers: list[str]) -> dict[str, Any]:
-    return {
-        "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
-        "LOCATION": servers,
-        "KEY_PREFIX": "testproject",
-    }
+def memcached_cache(
+    servers: list[str], backend: str = MEMCACHED_BACKENDS["memcached"]
+) -> dict[str, Any]:
+    return {"BACKEND": backend, "LOCATION": servers, "KEY_PREFIX": "testproject"}
+
+
+def redis_cache(backend: str, url: str) -> dict[str, Any]:
+    return {"BACKEND": backend, "LOCATION": url, "KEY_PREFIX": "testproject"}
 
 
 def is_host_and_port(server: str) -> bool:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import django
 
-from testproject.caches import caches_from
+from testproject.caches import caches_from, option_from
 
 BASE_DIR = Path(__file__).resolve().parent
 DATA_DIR = BASE_DIR / ".data"
 
 DEBUG = os.environ.get("DEBUG") == "1"
 SECRET_KEY = os.environ.get("SECRET_KEY") or "insecure-and-public-for-tests-only-0123456789"
+BYTECODE_CACHE = os.environ.get("BYTECODE_CACHE") or "file"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", "testserver"]
 
 INSTALLED_APPS = [
@@ -54,7 +55,7 @@ TEMPLATES = [
                 "jinja2.ext.loopcontrols",
                 "testproject.extensions.PanelExtension",
             ],
-            "bytecode_cache": "default",
+            "bytecode_cache": option_from(BYTECODE_CACHE),
             "trim_blocks": True,
             "lstrip_blocks": True,
         },
@@ -71,7 +72,7 @@ TEMPLATES = [
     },
 ]
 
-CACHES = caches_from(os.environ.get("BYTECODE_CACHE") or "file", DATA_DIR / "cache")
+CACHES = caches_from(BYTECODE_CACHE, DATA_DIR / "cache")
 
 # The German words are those of Django's own catalogue (months, weekdays, yes and no, durations,
 # the errors of forms), so that no compiled catalogue has to be kept here.

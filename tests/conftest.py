@@ -10,8 +10,10 @@ from contextlib import ExitStack
 import pytest
 
 from tests.backends import backend  # noqa: F401
+from tests.packages import import_package  # noqa: F401
 from tests.servers import Memcached, PostgreSQL, Proxy, Redis
 from tests.servers.server import Server
+from tests.sites import file_site, site  # noqa: F401
 
 
 def pytest_xdist_auto_num_workers() -> int | None:

@@ -24,6 +24,7 @@ build_packages() {
 
 missing_packages() {
     command -v memcached >/dev/null || echo memcached
+    command -v openssl >/dev/null || echo openssl
     command -v redis-server >/dev/null || echo redis-server
     command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
         echo postgresql

@@ -5,20 +5,26 @@ All that this package knows of private attributes, Django's and others', is in t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache import caches
 from django.utils.module_loading import import_string
 
-from django_jinja_bccache.exceptions import ConfigurationError, StoreUnavailable
+from django_jinja_bccache.exceptions import (
+    BytecodeCacheError,
+    ConfigurationError,
+    StoreUnavailable,
+)
 from django_jinja_bccache.stores.alias import AliasStore
 from django_jinja_bccache.stores.base import Guard, Store
 from django_jinja_bccache.stores.django import DjangoCacheStore
 
-#: Makes the store over one cache backend: ``factory(backend, deadline=…, guard=…)``.
-Factory = Callable[..., Store]
+#: Makes the store over one cache backend: ``factory(backend, deadline=…, guard=…)``; returns
+#: None if that backend is better used through Django's cache API.
+Factory = Callable[..., Store | None]
 
 _factories: dict[str, str | Factory] = {}
 
@@ -32,9 +38,30 @@ def register_store(backend: str, factory: str | Factory) -> None:
         factory: A callable, or its dotted path, that is called with the backend instance and
             the keywords ``deadline`` (seconds that one operation may take) and ``guard`` (a
             callable that takes a store and a name for the log and returns the store to use),
-            and returns a store. Keys go through the alias's own rules before they reach it.
+            and returns a store, or None to have the backend used through Django's cache API.
+            Keys go through the alias's own rules before they reach the store.
     """
     _factories[backend] = factory
+
+
+def check_alias(alias: str) -> None:
+    """Check what can be checked of an alias in CACHES without making its backend.
+
+    Raises:
+        ConfigurationError: The backend cannot be imported, or is asynchronous.
+    """
+    path = caches.settings[alias].get("BACKEND", "")
+    try:
+        backend_class = import_string(path)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"CACHES[{alias!r}]: {path!r} cannot be imported: {error}."
+        ) from error
+    if inspect.iscoroutinefunction(getattr(backend_class, "get", None)):
+        raise ConfigurationError(
+            f"CACHES[{alias!r}]: {path} is asynchronous, but Jinja2 loads templates in "
+            "synchronous code; name an alias whose backend has a synchronous get()."
+        )
 
 
 def open_store(alias: str, *, deadline: float, guard: Guard) -> Store:
@@ -46,22 +73,53 @@ def open_store(alias: str, *, deadline: float, guard: Guard) -> Store:
         guard: Puts a guard around each part that may fail by itself.
 
     Raises:
-        ConfigurationError: There is no such alias, or its backend cannot be imported.
+        ConfigurationError: There is no such alias, or its backend cannot be imported or is
+            asynchronous.
         StoreUnavailable: The backend could not be made.
     """
+    if alias not in caches.settings:
+        known = ", ".join(repr(each) for each in caches.settings)
+        raise ConfigurationError(f"there is no alias {alias!r} in CACHES; there are: {known}.")
+    check_alias(alias)
     try:
         backend: Any = caches[alias]
-    except InvalidCacheBackendError as error:
+    except ImportError as error:  # of the library beneath
         raise ConfigurationError(f"CACHES[{alias!r}]: {error}") from error
-    except OSError as error:  # FileBasedCache makes its directory at once
-        raise StoreUnavailable(f"CACHES[{alias!r}]: {error}") from error
+    except Exception as error:  # some make their directory or open their file at once
+        raise StoreUnavailable(f"CACHES[{alias!r}]: {type(error).__name__}: {error}") from error
+    store = _raw_store(alias, backend, deadline=deadline, guard=guard)
+    if store is None:
+        return guard(_public_store(alias, backend), repr(alias))
+    return AliasStore(store, _key_rule(backend))
+
+
+def _raw_store(alias: str, backend: Any, *, deadline: float, guard: Guard) -> Store | None:
     factory = _factory_for(alias, type(backend))
     if factory is None:
-        return guard(DjangoCacheStore(alias), repr(alias))
-    named = partial(_guard_named, guard, alias)
-    return AliasStore(
-        factory(backend, deadline=deadline, guard=named), backend.make_and_validate_key
-    )
+        return None
+    try:
+        return factory(backend, deadline=deadline, guard=partial(_guard_named, guard, alias))
+    except BytecodeCacheError:
+        raise
+    except Exception as error:  # backends import their library, and read their LOCATION, now
+        raise StoreUnavailable(f"CACHES[{alias!r}]: {type(error).__name__}: {error}") from error
+
+
+def _public_store(alias: str, backend: Any) -> Store:
+    from django.core.cache.backends.db import BaseDatabaseCache
+
+    if not isinstance(backend, BaseDatabaseCache):
+        return DjangoCacheStore(alias)
+    store: Store = import_string(f"{_PACKAGE}.database.DatabaseCacheStore")(alias)
+    return store
+
+
+def _key_rule(backend: Any) -> Callable[[str], str]:
+    if hasattr(backend, "make_and_validate_key"):
+        rule: Callable[[str], str] = backend.make_and_validate_key
+        return rule
+    # django-valkey's backends are no BaseCache.
+    return lambda key: backend.key_func(key, backend.key_prefix, backend.version)
 
 
 def _guard_named(guard: Guard, alias: str, store: Store, part: str) -> Store:
@@ -72,11 +130,22 @@ def _factory_for(alias: str, backend_class: type) -> Factory | None:
     named = caches.settings[alias]["BACKEND"]
     canonical = f"{backend_class.__module__}.{backend_class.__qualname__}"
     factory = _factories.get(named) or _factories.get(canonical)
-    return import_string(factory) if isinstance(factory, str) else factory
+    if not isinstance(factory, str):
+        return factory
+    try:
+        imported: Factory = import_string(factory)
+    except ImportError as error:
+        raise ConfigurationError(f"register_store({named!r}, {factory!r}): {error}.") from error
+    return imported
 
 
 _PACKAGE = "django_jinja_bccache.bridge"
 _BACKENDS = "django.core.cache.backends"
 register_store(f"{_BACKENDS}.memcached.PyMemcacheCache", f"{_PACKAGE}.memcached.pymemcache_store")
+register_store(f"{_BACKENDS}.memcached.PyLibMCCache", f"{_PACKAGE}.pylibmc.pylibmc_store")
 register_store(f"{_BACKENDS}.filebased.FileBasedCache", f"{_PACKAGE}.local.file_store")
+register_store("diskcache.djangocache.DjangoCache", f"{_PACKAGE}.diskcache.diskcache_store")
 register_store(f"{_BACKENDS}.dummy.DummyCache", f"{_PACKAGE}.local.null_store")
+register_store(f"{_BACKENDS}.redis.RedisCache", f"{_PACKAGE}.redis.django_store")
+register_store("django_redis.cache.RedisCache", f"{_PACKAGE}.redis.django_redis_store")
+register_store("django_valkey.cache.ValkeyCache", f"{_PACKAGE}.redis.django_valkey_store")

@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import Any
 
+from django_jinja_bccache.bridge.clients import (
+    UNLISTED_OVER_TLS,
+    AnyClient,
+    CachelibClient,
+    PymemcacheClient,
+    PythonMemcachedClient,
+    as_text,
+)
+from django_jinja_bccache.bridge.nodes import store_on_nodes
 from django_jinja_bccache.stores.base import Guard, Store
 from django_jinja_bccache.stores.deadline import SocketModule, TLSContext
 from django_jinja_bccache.stores.memcached import MemcachedStore
-from django_jinja_bccache.stores.nodes import NodesStore
-from django_jinja_bccache.stores.pool import ClientPool, SharedClient
+from django_jinja_bccache.stores.pool import ClientPool
+from django_jinja_bccache.stores.shared import SharedClient
 
 
-def shared_client(client: object) -> SharedClient[Any]:
-    """Return a memcached client that somebody else made, for one user at a time."""
-    return SharedClient(client)
+def shared_client(client: object, *, deadline: float) -> SharedClient[Any]:
+    """Return a memcached client that somebody else made, for one user at a time.
+
+    Args:
+        client: An object with ``get(key)`` and ``set(key, value[, timeout])``.
+        deadline: Seconds, for what its servers are asked past it.
+    """
+    return SharedClient(_adapted(client, deadline))
+
+
+_FAMILIES: dict[type[AnyClient], set[str]] = {
+    PymemcacheClient: {
+        "pymemcache.client.base.Client",
+        "pymemcache.client.base.PooledClient",
+        "pymemcache.client.hash.HashClient",
+    },
+    PythonMemcachedClient: {"memcache.Client"},
+    CachelibClient: {"cachelib.base.BaseCache"},
+}
+
+
+def _adapted(client: Any, deadline: float) -> Any:
+    ancestors = {f"{base.__module__}.{base.__qualname__}" for base in type(client).__mro__}
+    if "pylibmc.client.Client" in ancestors:
+        from django_jinja_bccache.bridge.pylibmc import OwnPylibmcClient
+
+        return OwnPylibmcClient(client, deadline)
+    for adapter, names in _FAMILIES.items():
+        if ancestors & names:
+            return adapter(client)
+    return AnyClient(client)
 
 
 def memcached_store(clients: SharedClient[Any], *, deadline: float) -> MemcachedStore:
@@ -23,20 +59,18 @@ def memcached_store(clients: SharedClient[Any], *, deadline: float) -> Memcached
 
     Args:
         clients: What ``shared_client`` returned.
-        deadline: Seconds, for the listing of keys.
+        deadline: Seconds that one operation may take, with the wait for its turn.
     """
+    client = clients.client
     return MemcachedStore(
-        clients,
-        address=getattr(clients.client, "server", None),
+        clients.within(deadline),
+        addresses=client.addresses,
+        unlisted=client.unlisted,
+        listed_prefix=client.key_prefix,
         deadline=deadline,
-        unavailable=(OSError, *_errors_of_lost_connections()),
+        expiry=client.expiry,
+        unavailable=client.unavailable,
     )
-
-
-def _errors_of_lost_connections() -> tuple[type[Exception], ...]:
-    from pymemcache.exceptions import MemcacheUnexpectedCloseError
-
-    return (MemcacheUnexpectedCloseError,)
 
 
 def pymemcache_store(backend: Any, *, deadline: float, guard: Guard) -> Store:
@@ -49,30 +83,9 @@ def pymemcache_store(backend: Any, *, deadline: float, guard: Guard) -> Store:
 
     options = dict(backend._options)
     hasher = options.pop("hasher", None)
-    nodes: dict[str, Store] = {}
-    servers = {
-        _node_name(spec): spec for spec in map(normalize_server_spec, backend.client_servers)
-    }
-    for name, server in servers.items():
-        part = name if len(servers) > 1 else ""
-        nodes[name] = guard(_pymemcache_node(server, options, deadline), part)
-    if len(nodes) == 1:
-        return nodes.popitem()[1]
-    return NodesStore(nodes, _hash_ring(hasher, nodes))
-
-
-def _node_name(server: tuple[str, int] | str) -> str:
-    return server if isinstance(server, str) else f"{server[0]}:{server[1]}"
-
-
-def _hash_ring(hasher: Any, nodes: dict[str, Store]) -> Callable[[str], str]:
-    from pymemcache.client.rendezvous import RendezvousHash
-
-    ring = (hasher or RendezvousHash)()
-    for name in nodes:
-        ring.add_node(name)
-    node_of: Callable[[str], str] = ring.get_node
-    return node_of
+    servers = {normalize_server_spec(spec): None for spec in backend.client_servers}
+    nodes = {server: _pymemcache_node(server, options, deadline) for server in servers}
+    return store_on_nodes(nodes, guard, hasher)
 
 
 # What only HashClient or a pooled client takes, or what a sibling must have its own way.
@@ -117,15 +130,12 @@ def _pymemcache_node(
     )
     return MemcachedStore(
         pool,
-        address=None if tls_context else server,
-        listed_prefix=_text(inherited.get("key_prefix", b"")),
+        addresses=[] if tls_context else [server],
+        unlisted=UNLISTED_OVER_TLS,
+        listed_prefix=as_text(inherited.get("key_prefix", b"")),
         deadline=deadline,
         unavailable=(OSError, MemcacheUnexpectedCloseError),
     )
-
-
-def _text(prefix: str | bytes) -> str:
-    return prefix if isinstance(prefix, str) else prefix.decode()
 
 
 class _BytesSerde:

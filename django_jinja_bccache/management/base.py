@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import textwrap
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_jinja_bccache.discovery import CachedEngine, cached_engines
 from django_jinja_bccache.exceptions import BytecodeCacheError, UnknownEngine
+
+_WIDTH = 80
 
 #: Exit code: something is missing or broken.
 BROKEN = 1
@@ -52,26 +55,40 @@ class EngineCommand(BaseCommand):
         try:
             engines = cached_engines(names)
         except UnknownEngine as error:
-            raise CommandError(str(error), returncode=USAGE) from error
+            message = (
+                f"No engine {_quoted(error.names)} uses a bytecode cache.\n"
+                f"There are: {_quoted(error.known)}."
+            )
+            raise CommandError(message, returncode=USAGE) from error
         if not engines:
             raise CommandError(
-                "No template engine uses a bytecode cache of django_jinja_bccache: see "
-                'OPTIONS["bytecode_cache"] in TEMPLATES.',
+                "No template engine has a bytecode cache of django_jinja_bccache.\n"
+                'See OPTIONS["bytecode_cache"] in TEMPLATES.',
                 returncode=BROKEN,
             )
         return engines
 
-    def failure(self, engine: CachedEngine, error: BytecodeCacheError) -> CommandError:
-        """Return the error with which to end when an engine's store has failed."""
-        return CommandError(f"{engine.name}: {error}", returncode=BROKEN)
+    def cannot_use(
+        self, what: str, engine: CachedEngine, error: BytecodeCacheError
+    ) -> dict[str, Any]:
+        """Print what of an engine cannot be used, and why; return the same for machines."""
+        self.problem(f"{engine.name}: {what} cannot be used: {error}")
+        return {"engine": engine.name, "ok": False, "error": str(error)}
 
     def print_json(self, document: Any) -> None:
         """Print a report for machines."""
         self.stdout.write(json.dumps(document, indent=2))
 
-    def problem(self, text: str) -> None:
-        """Print a problem."""
-        self.stderr.write(text)
+    def problem(self, text: str, place: str = "") -> None:
+        """Print a problem, and on a line of its own the place that it is about."""
+        lines = textwrap.wrap(
+            text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        self.stderr.write("\n".join([*lines, *([f"  {place}"] if place else [])]))
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"
 
 
 def amount(count: int, noun: str) -> str:

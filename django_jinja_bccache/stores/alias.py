@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from django_jinja_bccache.exceptions import NotSupported, StoreError
 from django_jinja_bccache.stores.base import Store, StoredItem, StoreUsage
+from django_jinja_bccache.stores.replicated import primary_of
 
 
 class AliasStore:
@@ -20,6 +21,11 @@ class AliasStore:
     def __init__(self, store: Store, make_key: Callable[[str], str]) -> None:
         self._store = store
         self._make_key_unchecked = make_key
+
+    @property
+    def primary(self) -> AliasStore:
+        """The same without replicas, which lag behind."""
+        return AliasStore(primary_of(self._store), self._make_key_unchecked)
 
     def _make_key(self, key: str) -> str:
         try:

@@ -41,10 +41,10 @@ class DeadlineSocket:
 
     __slots__ = ("_deadline", "_limit", "raw")
 
-    def __init__(self, raw: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, raw: socket.socket, deadline: Deadline, limit: float | None = None) -> None:
         self.raw = raw
         self._deadline = deadline
-        self._limit: float | None = None
+        self._limit = limit
 
     def settimeout(self, limit: float | None) -> None:
         """Keep the client's own time-out, in seconds, beside the deadline."""
@@ -55,18 +55,21 @@ class DeadlineSocket:
         self.raw.connect(address)
 
     def sendall(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:  # with TLS, the time-out of the socket's own sendall is for each record
+            self.raw.settimeout(self._deadline.remaining(self._limit))
+            rest = rest[self.raw.send(rest) :]
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
         self.raw.settimeout(self._deadline.remaining(self._limit))
-        self.raw.sendall(data)
+        return self.raw.recv(size, flags)
 
-    def recv(self, size: int) -> bytes:
+    def recv_into(self, buffer: bytearray) -> int:
         self.raw.settimeout(self._deadline.remaining(self._limit))
-        return self.raw.recv(size)
+        return self.raw.recv_into(buffer)
 
-    def setsockopt(self, *args: Any) -> None:
-        self.raw.setsockopt(*args)
-
-    def close(self) -> None:
-        self.raw.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
 
 
 class SocketModule:

@@ -5,12 +5,13 @@ The backend pickles and unpickles values itself, before a signature can be looke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core.cache import caches
 
-from django_jinja_bccache.exceptions import NotSupported, StoreError
+from django_jinja_bccache.exceptions import ConfigurationError, NotSupported, StoreError
 from django_jinja_bccache.stores.base import StoredItem, StoreUsage
 
 
@@ -40,7 +41,16 @@ class DjangoCacheStore:
 
     def set_many(self, items: Mapping[str, bytes], timeout: float | None) -> list[str]:
         """Store values; return the keys of those that were not stored."""
-        return list(self._call("set_many", dict(items), timeout) or ())
+        try:
+            failed = self._call("set_many", dict(items), timeout=timeout)
+        except StoreError as error:
+            if not isinstance(error.__cause__, TypeError):
+                raise
+            # django-valkey's cluster takes no time-out here: its values would stay for ever.
+            for key, value in items.items():
+                self.set(key, value, timeout)
+            return []
+        return list(failed or ())
 
     def delete_many(self, keys: Iterable[str]) -> int:
         """Remove keys; return how many there were."""
@@ -60,9 +70,19 @@ class DjangoCacheStore:
     def close(self) -> None:
         """Do nothing: Django closes its caches itself."""
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        answer = self._use(lambda cache: getattr(cache, method)(*arguments, **options))
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise ConfigurationError(
+                f"CACHES[{self._alias!r}]: {method}() is asynchronous, but Jinja2 loads "
+                "templates in synchronous code."
+            )
+        return answer
+
+    def _use(self, operation: Callable[[Any], Any]) -> Any:
         try:
-            return getattr(caches[self._alias], method)(*arguments)
+            return operation(caches[self._alias])
         except Exception as error:
             raise StoreError(f"{type(error).__name__}: {error}") from error
 

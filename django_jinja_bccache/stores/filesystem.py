@@ -78,6 +78,10 @@ class FileSystemStore:
         self._own_name = re.compile(re.escape(head) + digest + re.escape(tail))
         self._temporary_prefix = head + ".new-"
         self._temporary_suffix = tail
+        unique = r"[a-z0-9_]{8}"  # what tempfile puts between them
+        self._temporary_name = re.compile(
+            re.escape(self._temporary_prefix) + unique + re.escape(tail)
+        )
 
     def get(self, key: str) -> bytes | None:
         """Return the value, None if there is none."""
@@ -86,7 +90,7 @@ class FileSystemStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if self._directory.is_dir():
+            if os.path.isdir(self._directory):
                 return None  # this one file cannot be read; the next set() replaces it
             raise StoreUnavailable(str(error)) from error
         header = _Header.read_from(content)
@@ -101,7 +105,10 @@ class FileSystemStore:
 
     def set(self, key: str, value: bytes, timeout: float | None) -> None:
         """Store a value for ``timeout`` seconds, for ever if None."""
-        encoded = key.encode()
+        try:
+            encoded = key.encode()
+        except UnicodeEncodeError as error:
+            raise StoreError(f"The key {key!r} cannot be written to a file.") from error
         if len(encoded) > _LONGEST_KEY:
             raise StoreError(f"A key of {len(encoded)} bytes is too long for a file.")
         expires = 0 if timeout is None else math.ceil(time.time() + timeout)
@@ -110,7 +117,7 @@ class FileSystemStore:
             try:
                 self._replace(self._path(key), header, encoded, value)
             except FileNotFoundError:
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_directory(self._directory)
                 self._replace(self._path(key), header, encoded, value)
         except OSError as error:
             raise StoreError(str(error)) from error
@@ -121,6 +128,7 @@ class FileSystemStore:
         )
         try:
             with open(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o600)  # whatever the umask
                 file.writelines(parts)
             os.replace(temporary, path)
         except BaseException:
@@ -154,8 +162,7 @@ class FileSystemStore:
     def _remove_orphans(self) -> None:
         oldest = time.time() - _ORPHAN_AGE
         for file in self._files():
-            mine = file.name.startswith(self._temporary_prefix)
-            if mine and file.name.endswith(self._temporary_suffix):
+            if self._temporary_name.fullmatch(file.name):
                 with suppress(FileNotFoundError):
                     if file.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(file.path)
@@ -207,9 +214,23 @@ class FileSystemStore:
 def _read(path: str, size: int = -1) -> tuple[bytes, os.stat_result]:
     """Return what a regular file begins with, and its status; nothing of any other file."""
     descriptor = os.open(path, _READ_FLAGS)
-    with open(descriptor, "rb", buffering=0) as file:
+    try:
         status = os.fstat(descriptor)
-        return (file.read(size) or b"") if stat.S_ISREG(status.st_mode) else b"", status
+        if not stat.S_ISREG(status.st_mode):
+            return b"", status
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.read(size) or b"", status
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for the owner alone."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        with suppress(FileExistsError):  # another process makes it, too
+            path.mkdir(mode=0o700)
+            path.chmod(0o700)  # whatever the umask
 
 
 def default_directory() -> str:

@@ -39,7 +39,8 @@ class Ticket:
 class Circuit:
     """Decides who may try.
 
-    While it is closed, everybody may, unless somebody has been waiting suspiciously long.
+    While it is closed, everybody may, unless somebody has been waiting suspiciously long and
+    nobody was answered meanwhile: among many threads a wait may be one for the processor.
     A failure opens it: nobody may before the cool-down is over, then one probes for all, and
     the outcome closes it or begins the next cool-down.
 
@@ -57,6 +58,7 @@ class Circuit:
         self._under_way: dict[Ticket, None] = {}
         self._opened_at: float | None = None
         self._retry_at = 0.0
+        self._answered_at = 0.0
 
     def enter(self) -> Ticket:
         """Begin an operation. It ends with ``succeed``, ``fail`` or ``abandon``.
@@ -72,7 +74,7 @@ class Circuit:
                     raise CircuitOpen("it failed a moment ago")
                 # Nobody else probes before this probe has had time to fail.
                 self._retry_at = now + self._cooldown
-        elif now - self._oldest_began(now) > self._patience:
+        elif now - max(self._oldest_began(now), self._answered_at) > self._patience:
             raise CircuitOpen("it keeps another thread waiting")
         ticket = Ticket(now, is_probe=is_probe)
         self._under_way[ticket] = None
@@ -86,6 +88,7 @@ class Circuit:
     def succeed(self, ticket: Ticket) -> float | None:
         """End an operation; return the seconds that the outage lasted which ends with it."""
         self.abandon(ticket)
+        self._answered_at = self._clock()
         if not ticket.is_probe:
             return None
         with self._transition:
@@ -215,7 +218,7 @@ class GuardedStore:
             raise
         except Exception as error:
             self._failed(ticket, f"{type(error).__name__}: {error}")
-            raise StoreError(f"{type(error).__name__}: {error}") from error
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
         except BaseException:  # gevent's time-outs, for one, say nothing about the store
             self._reach.abandon(ticket)
             raise

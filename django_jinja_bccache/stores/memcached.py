@@ -1,4 +1,4 @@
-"""Entries in memcached, through any client that has ``get`` and ``set``."""
+"""Entries in memcached, through clients that have memcached's own names for what they do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from django_jinja_bccache.exceptions import (
     NotSupported,
@@ -22,16 +22,57 @@ Result = TypeVar("Result")
 
 # memcached takes longer time-outs for points in time (doc/protocol.txt).
 _LONGEST_RELATIVE_TIMEOUT = 30 * 24 * 60 * 60
+# Where a client refuses without a reason, it is the size from here on: memcached's default limit
+# is 1 MiB with key and header.
+_LARGE = 1_000_000
+# pymemcache reads no answer before it has sent everything. On a unix socket, 280 answers that
+# nobody reads are enough to make the server wait for its client, which waits for the server.
+_UNREAD_ANSWERS = 100
+
+
+class MemcachedClient(Protocol):
+    """What a client is asked for; pymemcache's own is one.
+
+    ``expiry`` is empty, for never, or one number: seconds, or a point in time.
+    """
+
+    def get(self, key: str) -> object:
+        """Return the value, None if there is none."""
+
+    def get_multi(self, keys: Sequence[str]) -> Mapping[str, object]:
+        """Return the values of those keys that have one."""
+
+    def set(self, key: str, value: bytes, *expiry: int) -> object:
+        """Store a value; return something false, but not None, if it was refused."""
+
+    def set_multi(self, items: Mapping[str, bytes], *expiry: int) -> Iterable[str]:
+        """Store values; return the keys of those that were not stored."""
+
+    def delete(self, key: str) -> object:
+        """Remove a key; return whether it was there."""
+
+    def stats(self, *arguments: str) -> Mapping[Any, Any] | Sequence[Mapping[Any, Any]]:
+        """Return what the server, or each server, answers to ``stats``."""
+
+
+def memcached_expiry(timeout: float | None) -> tuple[int, ...]:
+    """Return what memcached is told to keep a value for ``timeout`` seconds."""
+    if timeout is None:
+        return ()
+    seconds = math.ceil(timeout)
+    return (seconds if seconds <= _LONGEST_RELATIVE_TIMEOUT else int(time.time()) + seconds,)
 
 
 class MemcachedStore:
     """A store over memcached clients.
 
     Args:
-        clients: Where clients come from.
-        address: Where the server listens, for the listing of its keys; None if unknown.
-        listed_prefix: What the clients put before every key by themselves.
+        clients: Where clients come from: each is a ``MemcachedClient``.
+        addresses: Where the servers listen, for the listing of their keys.
+        unlisted: Why their keys cannot be listed, if there are no addresses.
+        listed_prefix: What the clients put before every key by themselves; None if unknown.
         deadline: Seconds, for the listing.
+        expiry: Turns a time-out in seconds into what the clients are told.
         unavailable: The driver's errors that say that the server is out of reach.
     """
 
@@ -39,15 +80,19 @@ class MemcachedStore:
         self,
         clients: Clients,
         *,
-        address: Address | None = None,
-        listed_prefix: str = "",
+        addresses: Sequence[Address] = (),
+        unlisted: str = "The address of the memcached server is not known.",
+        listed_prefix: str | None = "",
         deadline: float = 0.5,
+        expiry: Callable[[float | None], tuple[int, ...]] = memcached_expiry,
         unavailable: tuple[type[Exception], ...] = (OSError,),
     ) -> None:
         self._clients = clients
-        self._address = address
+        self._addresses = addresses
+        self._unlisted = unlisted
         self._listed_prefix = listed_prefix
         self._deadline = deadline
+        self._expiry = expiry
         self._unavailable = unavailable
 
     def get(self, key: str) -> bytes | None:
@@ -59,12 +104,12 @@ class MemcachedStore:
         """Return the values of those keys that have one, in one round trip if possible."""
         if not keys:
             return {}
-        found = self._call(lambda client: _get_many(client, keys))
+        found = self._call(lambda client: client.get_multi(keys))
         return {key: value for key, value in found.items() if isinstance(value, bytes)}
 
     def set(self, key: str, value: bytes, timeout: float | None) -> None:
         """Store a value for ``timeout`` seconds, for ever if None."""
-        expiry = _expiry(timeout)
+        expiry = self._expiry(timeout)
         try:
             stored = self._call(lambda client: client.set(key, value, *expiry))
         except StoreUnavailable:
@@ -75,13 +120,15 @@ class MemcachedStore:
             raise
         # python-memcached and pylibmc return False or 0; some clients return nothing.
         if stored is not None and not stored:
+            if len(value) >= _LARGE:
+                raise ValueTooLarge(len(value), self._limit())
             raise StoreError(f"memcached did not store {len(value)} bytes")
 
     def set_many(self, items: Mapping[str, bytes], timeout: float | None) -> list[str]:
         """Store values; return the keys of those that were not stored."""
-        expiry = _expiry(timeout)
+        expiry = self._expiry(timeout)
         try:
-            return list(self._call(lambda client: _set_many(client, items, expiry)))
+            return self._call(lambda client: _set_many(client, items, expiry))
         except StoreUnavailable:
             raise
         except StoreError:
@@ -103,13 +150,8 @@ class MemcachedStore:
         Raises:
             NotSupported: The client has no ``delete``.
         """
-
-        def delete(client: Any) -> int:
-            if not hasattr(client, "delete"):
-                raise NotSupported(f"{type(client).__name__} has no method delete().")
-            return sum(bool(client.delete(key)) for key in keys)
-
-        return self._call(delete)
+        doomed = list(keys)
+        return self._call(lambda client: sum(bool(client.delete(key)) for key in doomed))
 
     def scan(self, prefix: str) -> Iterator[StoredItem]:
         """List the items whose key begins with ``prefix``.
@@ -117,38 +159,34 @@ class MemcachedStore:
         Raises:
             NotSupported: The server's address is unknown, or it does not list its keys.
         """
-        if self._address is None:
-            raise NotSupported("The address of the memcached server is not known.")
-        skip = len(self._listed_prefix)
-        for item in metadump(self._address, self._deadline):
-            if item.key.startswith(self._listed_prefix + prefix):
-                yield replace(item, key=item.key[skip:])
+        if not self._addresses:
+            raise NotSupported(self._unlisted)
+        begin = (self._listed_prefix or "") + prefix
+        skip = len(begin) - len(prefix)
+        found = hidden = False
+        for address in self._addresses:
+            for item in metadump(address, self._deadline):
+                if item.key.startswith(begin):
+                    found = True
+                    yield replace(item, key=item.key[skip:])
+                hidden = hidden or (self._listed_prefix is None and prefix in item.key)
+        if hidden and not found:
+            raise NotSupported("The keys lie behind a namespace that the client does not tell.")
 
     def usage(self) -> StoreUsage:
         """Tell the bytes that the server holds, for all its users, and its limit."""
         stats = self._stats()
-        return StoreUsage(stats.get("bytes"), stats.get("limit_maxbytes"))
+        return StoreUsage(_total(stats, "bytes"), _total(stats, "limit_maxbytes"))
 
     def _limit(self) -> int | None:
         try:
-            return self._stats("settings").get("item_size_max")
-        except (NotSupported, StoreError):
-            return None
+            return min(each["item_size_max"] for each in self._stats("settings"))
+        except (NotSupported, StoreError, LookupError, ValueError):
+            return None  # the error to be told of is another one
 
-    def _stats(self, *arguments: str) -> dict[str, int]:
-        def ask(client: Any) -> Any:
-            if not hasattr(client, "stats"):
-                raise NotSupported(f"{type(client).__name__} has no method stats().")
-            return client.stats(*arguments)
-
-        answer = self._call(ask)
-        if not isinstance(answer, dict):
-            raise NotSupported("The client tells its statistics in a format of its own.")
-        return {
-            name.decode() if isinstance(name, bytes) else name: int(value)
-            for name, value in answer.items()
-            if str(value.decode() if isinstance(value, bytes) else value).isdigit()
-        }
+    def _stats(self, *arguments: str) -> list[dict[str, int]]:
+        answer = self._call(lambda client: client.stats(*arguments))
+        return [_numbers(stats) for stats in (answer if isinstance(answer, list) else [answer])]
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -165,23 +203,24 @@ class MemcachedStore:
             raise StoreError(f"memcached: {type(error).__name__}: {error}") from error
 
 
-def _expiry(timeout: float | None) -> tuple[int, ...]:
-    if timeout is None:
-        return ()
-    seconds = math.ceil(timeout)
-    return (seconds if seconds <= _LONGEST_RELATIVE_TIMEOUT else int(time.time()) + seconds,)
+def _set_many(client: Any, items: Mapping[str, bytes], expiry: tuple[int, ...]) -> list[str]:
+    failed: list[str] = []
+    keys = list(items)
+    for start in range(0, len(keys), _UNREAD_ANSWERS):
+        batch = {key: items[key] for key in keys[start : start + _UNREAD_ANSWERS]}
+        failed += client.set_multi(batch, *expiry)
+    return failed
 
 
-def _get_many(client: Any, keys: Sequence[str]) -> Mapping[str, object]:
-    if hasattr(client, "get_multi"):
-        found: Mapping[str, object] = client.get_multi(keys)
-        return found
-    return {key: client.get(key) for key in keys}
+def _total(stats: Sequence[Mapping[str, int]], name: str) -> int | None:
+    known = [each[name] for each in stats if name in each]
+    return sum(known) if known else None
 
 
-def _set_many(client: Any, items: Mapping[str, bytes], expiry: tuple[int, ...]) -> Iterable[str]:
-    if hasattr(client, "set_multi"):
-        failed: Iterable[str] = client.set_multi(items, *expiry)
-        return failed
-    # None is what a client returns that says nothing of success.
-    return [key for key in items if client.set(key, items[key], *expiry) in (False, 0)]
+def _numbers(stats: Mapping[Any, Any]) -> dict[str, int]:
+    text = {_text(name): _text(value) for name, value in stats.items()}
+    return {name: int(value) for name, value in text.items() if value.isdigit()}
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

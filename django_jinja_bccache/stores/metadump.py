@@ -1,7 +1,7 @@
-"""memcached's own listing of its keys.
+"""What memcached is asked on a connection of its own: the listing of its keys, its settings.
 
-``lru_crawler metadump all`` is read on a socket of its own, because client libraries keep
-only a part of an answer that long. Source of the format: memcached's ``doc/protocol.txt``.
+Client libraries keep only a part of an answer as long as that to ``lru_crawler metadump``, and
+some know few settings. Source of the formats: memcached's ``doc/protocol.txt``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from django_jinja_bccache.stores.base import StoredItem
 #: A TCP address or the path of a unix socket.
 Address = tuple[str, int] | str
 
+# "all" walks the lists of least recently used items, and passes over what is just being read.
+# "hash" misses nothing, but servers before 1.6.9 do not know it.
+_WALKS = (b"hash", b"all")
 _BUSY_PAUSE = 0.05
 
 
@@ -30,15 +33,21 @@ def metadump(address: Address, deadline: float) -> Iterator[StoredItem]:
 
     Raises:
         NotSupported: The server does not list its keys; a proxy, for instance.
-        StoreUnavailable: It could not be reached.
+        StoreUnavailable: It could not be reached, or went away before the end.
     """
     give_up = time.monotonic() + deadline
+    walk, fallback = _WALKS
     while True:
         try:
-            with _connect(address, deadline) as connection:
-                connection.sendall(b"lru_crawler metadump all\r\n")
-                lines = connection.makefile("rb")
+            with (
+                _connect(address, deadline) as connection,
+                connection.makefile("rb") as lines,
+            ):
+                connection.sendall(b"lru_crawler metadump %s\r\n" % walk)
                 first = lines.readline()
+                if first.startswith(b"BADCLASS") and walk != fallback:
+                    walk = fallback
+                    continue
                 if not first.startswith(b"BUSY"):
                     yield from _items(first, lines, address)
                     return
@@ -47,6 +56,27 @@ def metadump(address: Address, deadline: float) -> Iterator[StoredItem]:
         if time.monotonic() > give_up:
             raise StoreUnavailable(f"memcached at {address} is busy with another listing")
         time.sleep(_BUSY_PAUSE)
+
+
+def server_settings(address: Address, deadline: float) -> dict[str, str]:
+    """Return what one memcached server answers to ``stats settings``; nothing if it is a proxy.
+
+    Args:
+        address: Where the server listens.
+        deadline: Seconds that may pass without a byte from the server.
+
+    Raises:
+        OSError: It could not be reached.
+    """
+    settings = {}
+    with _connect(address, deadline) as connection, connection.makefile("rb") as lines:
+        connection.sendall(b"stats settings\r\n")
+        for line in lines:
+            if not line.startswith(b"STAT "):
+                break
+            _, name, value = line.decode("ascii", "replace").split(None, 2)
+            settings[name] = value.strip()
+    return settings
 
 
 def _connect(address: Address, deadline: float) -> socket.socket:
@@ -63,13 +93,14 @@ def _connect(address: Address, deadline: float) -> socket.socket:
 
 
 def _items(first: bytes, lines: Iterator[bytes], address: Address) -> Iterator[StoredItem]:
-    line = first
-    while not line.startswith(b"END"):
+    line = first or b"it closed the connection\n"
+    while not line.startswith(b"END\r\n"):
+        if not line.endswith(b"\n"):
+            raise ConnectionError("the connection was closed before the end of the listing")
         if not line.startswith(b"key="):
-            answer = line.decode("ascii", "replace").strip() or "no answer"
+            answer = line.decode("ascii", "replace").strip()
             raise NotSupported(
-                f"memcached at {address} does not list its keys "
-                f"(lru_crawler metadump all: {answer})"
+                f"memcached at {address} does not list its keys (lru_crawler metadump: {answer})"
             )
         yield _item(line)
         line = next(lines, b"")

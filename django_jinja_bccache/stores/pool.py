@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
@@ -103,23 +102,3 @@ class ClientPool(Generic[Client]):
     def __del__(self) -> None:
         # A cache is dropped without a word, in tests for one; its connections are not to linger.
         self.close()
-
-
-class SharedClient(Generic[Client]):
-    """One client that somebody else made: users take turns.
-
-    Args:
-        client: The client.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self._turn = threading.Lock()
-
-    def call(self, operation: Callable[[Client], Result]) -> Result:
-        """Run the operation while nobody else uses the client through this object."""
-        with self._turn:
-            return operation(self.client)
-
-    def close(self) -> None:
-        """Do nothing: whoever made the client closes it."""

@@ -6,7 +6,7 @@ import os
 
 from testproject.benchmarks import corpus
 from testproject.benchmarks.environments import INDICO_OPTIONS, MATERIAL_OPTIONS
-from testproject.caches import caches_from
+from testproject.caches import caches_from, option_from
 
 DEBUG = False
 SECRET_KEY = "insecure-and-public-for-benchmarks-only-0123456789"
@@ -14,7 +14,8 @@ USE_TZ = True
 
 INSTALLED_APPS = ["django_jinja_bccache"]
 
-CACHES = caches_from(os.environ.get("BYTECODE_CACHE") or "file", corpus.DIRECTORY / "cache")
+BYTECODE_CACHE = os.environ.get("BYTECODE_CACHE") or "file"
+CACHES = caches_from(BYTECODE_CACHE, corpus.DIRECTORY / "cache")
 
 
 def engine(name, environment_options):
@@ -25,7 +26,7 @@ def engine(name, environment_options):
         "OPTIONS": {
             "environment": f"testproject.benchmarks.corpus.{name}_environment",
             "loader": corpus.corpus(name).loader(),
-            "bytecode_cache": "default",
+            "bytecode_cache": option_from(BYTECODE_CACHE),
             **environment_options,
         },
     }

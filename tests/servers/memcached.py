@@ -61,7 +61,8 @@ class Memcached(Server):
         """Every key that the server holds, in no order."""
         for _ in range(100):
             with self._conversation() as stream:
-                lines = list(_lines(stream, b"lru_crawler metadump all"))
+                # "all" passes over items that are just being read.
+                lines = list(_lines(stream, b"lru_crawler metadump hash"))
             if not any(line.startswith("BUSY") for line in lines):
                 return [unquote(line.split()[0].removeprefix("key=")) for line in lines]
             time.sleep(0.02)

@@ -9,7 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.servers.server import Server, find_program
+from tests.servers.server import Server, ServerError, find_program
 
 
 class Redis(Server):
@@ -19,6 +19,7 @@ class Redis(Server):
         arguments: More of redis-server's own arguments: `Redis("--maxmemory", "2mb")`.
         replica_of: The server whose replica this is; `start` waits until both are in step.
         unix_socket: Listen on this path as well.
+        password: Ask clients for it.
     """
 
     def __init__(
@@ -26,9 +27,11 @@ class Redis(Server):
         *arguments: str,
         replica_of: "Redis | None" = None,
         unix_socket: Path | str | None = None,
+        password: str | None = None,
     ) -> None:
         super().__init__()
         self.arguments = arguments
+        self.password = password
         self.replica_of = replica_of
         self.unix_socket = unix_socket and Path(unix_socket)
 
@@ -51,6 +54,8 @@ class Redis(Server):
         }
         if self.unix_socket:
             options["--unixsocket"] = str(self.unix_socket)
+        if self.password:
+            options["--requirepass"] = self.password
         command = [find_program("redis-server")]
         for option in options.items():
             command += option
@@ -70,7 +75,8 @@ class Redis(Server):
     @contextmanager
     def client(self, **options: Any) -> Iterator[redis.Redis]:
         """A redis-py client for a with block, which tries once; values are bytes."""
-        options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 10, **options}
+        options = {"password": self.password, "socket_timeout": 10, **options}
+        options.setdefault("retry", Retry(NoBackoff(), 0))
         client = redis.Redis(self.host, self.port, **options)
         try:
             yield client
@@ -94,3 +100,10 @@ class Redis(Server):
     def flush(self) -> None:
         with self.client() as client:
             client.flushall()
+
+    def wait_for_replicas(self, count: int = 1) -> None:
+        """Return when so many replicas have all that was written so far."""
+        with self.client() as client:
+            client.ping()  # WAIT is about what its own connection has seen written
+            if client.wait(count, 10_000) < count:
+                raise ServerError("a replica was not in step after 10 seconds")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from django_jinja_bccache.clearing import ClearReport, clear, clear_stale
+from django_jinja_bccache.clearing import ClearReport, Counted, clear, clear_stale
 from django_jinja_bccache.discovery import CachedEngine
-from django_jinja_bccache.exceptions import BytecodeCacheError
-from django_jinja_bccache.management.base import USAGE, EngineCommand, amount, size
+from django_jinja_bccache.exceptions import BytecodeCacheError, NotSupported
+from django_jinja_bccache.management.base import BROKEN, USAGE, EngineCommand, amount, size
 
 
 class Command(EngineCommand):
     help = (
         "Removes the Jinja2 bytecode that this site has stored. No other key or file is "
-        "touched. Exit code 0: done; 1: a store failed; 2: the arguments cannot be used."
+        "touched. Exit code 0: done; 1: a store failed; 2: the arguments cannot be used, or "
+        "nobody said yes."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -43,35 +45,44 @@ class Command(EngineCommand):
         engines = self.engines(options["engines"])
         if options["interactive"] and not options["dry_run"]:
             self._confirm(engines, stale=options["stale"])
-        reports = [self._clear(engine, engines, options) for engine in engines]
+        counted: Counted = set()
+        results = [self._run(engine, options, counted) for engine in engines]
+        ok = all(result["ok"] for result in results)
         if options["format"] == "json":
-            self.print_json({"engines": [asdict(report) for report in reports]})
-        elif options["verbosity"] > 0:
-            for report in reports:
-                self._print(report, dry_run=options["dry_run"])
+            self.print_json({"ok": ok, "engines": results})
+        if not ok:
+            sys.exit(BROKEN)
 
     def _confirm(self, engines: list[CachedEngine], *, stale: bool) -> None:
         what = "the stale" if stale else "all"
         names = ", ".join(engine.name for engine in engines)
+        question = f"Remove {what} bytecode of {names} from the cache? [y/N] "
+        # Standard output is for the report, which may be a JSON document.
+        self.stderr.write(question, style_func=str, ending="")
+        self.stderr.flush()
         try:
-            answer = input(f"Remove {what} bytecode of {names} from the cache? [y/N] ")
+            answer = input()
         except EOFError:
+            self.stderr.write("")
             answer = ""
         if answer.strip().lower() not in {"y", "yes"}:
             raise CommandError(
                 "Nothing was removed; --noinput removes without asking.", returncode=USAGE
             )
 
-    def _clear(
-        self, engine: CachedEngine, selected: list[CachedEngine], options: dict[str, Any]
-    ) -> ClearReport:
+    def _run(
+        self, engine: CachedEngine, options: dict[str, Any], counted: Counted
+    ) -> dict[str, Any]:
+        others = [other for other in self.engines(()) if other.name != engine.name]
+        how = {"others": others, "dry_run": options["dry_run"], "counted": counted}
         try:
-            if options["stale"]:
-                return clear_stale(engine, others=self.engines(()), dry_run=options["dry_run"])
-            spare = [other for other in self.engines(()) if other not in selected]
-            return clear(engine, spare=spare, dry_run=options["dry_run"])
+            report = clear_stale(engine, **how) if options["stale"] else clear(engine, **how)
         except BytecodeCacheError as error:
-            raise self.failure(engine, error) from error
+            cannot_list = options["stale"] and isinstance(error, NotSupported)
+            return self.cannot_use("--stale" if cannot_list else "the cache", engine, error)
+        if options["format"] == "text" and options["verbosity"] > 0:
+            self._print(report, dry_run=options["dry_run"])
+        return asdict(report) | {"ok": True}
 
     def _print(self, report: ClearReport, *, dry_run: bool) -> None:
         verb = "would remove" if dry_run else "removed"
@@ -80,6 +91,6 @@ class Command(EngineCommand):
         )
         if not report.listed:
             self.stdout.write(
-                "  The store cannot list its keys: these are the entries of the present "
-                "templates, older ones stay until they expire."
+                "  Only those of the present templates: this cache cannot list its keys.\n"
+                "  Older ones stay until they expire."
             )

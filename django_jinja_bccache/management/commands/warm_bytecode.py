@@ -8,9 +8,13 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from django_jinja_bccache.discovery import CachedEngine
 from django_jinja_bccache.exceptions import BytecodeCacheError
 from django_jinja_bccache.management.base import BROKEN, EngineCommand, amount, size
 from django_jinja_bccache.warming import Problem, WarmReport, check, warm
+
+_NOT_THERE = "no valid entry in the cache"
+_GONE = "stored, but gone from the cache"
 
 
 class Command(EngineCommand):
@@ -48,47 +52,49 @@ class Command(EngineCommand):
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        patterns = {"include": options["include"], "exclude": options["exclude"]}
-        reports = []
-        for engine in self.engines(options["engines"]):
-            try:
-                if options["check"]:
-                    report = check(engine, **patterns)
-                else:
-                    report = warm(engine, **patterns, dry_run=options["dry_run"])
-            except BytecodeCacheError as error:
-                raise self.failure(engine, error) from error
-            reports.append(report)
-            if options["format"] == "text":
-                self._print(report, options)
+        results = [self._run(engine, options) for engine in self.engines(options["engines"])]
+        ok = all(result["ok"] for result in results)
         if options["format"] == "json":
-            self.print_json(
-                {
-                    "ok": all(report.ok for report in reports),
-                    "engines": [asdict(report) | {"ok": report.ok} for report in reports],
-                }
-            )
-        if not options["ignore_errors"] and not all(report.ok for report in reports):
+            self.print_json({"ok": ok, "engines": results})
+        failed = any("error" in result for result in results)
+        if failed or not (ok or options["ignore_errors"]):
             sys.exit(BROKEN)
+
+    def _run(self, engine: CachedEngine, options: dict[str, Any]) -> dict[str, Any]:
+        patterns = {"include": options["include"], "exclude": options["exclude"]}
+        try:
+            if options["check"]:
+                report = check(engine, **patterns)
+            else:
+                report = warm(engine, **patterns, dry_run=options["dry_run"])
+        except BytecodeCacheError as error:
+            return self.cannot_use("the cache", engine, error)
+        if options["format"] == "text":
+            self._print(report, options)
+        return asdict(report) | {"ok": report.ok}
 
     def _print(self, report: WarmReport, options: dict[str, Any]) -> None:
         if options["verbosity"] > 0:
             self.stdout.write(f"{report.engine}: {self._summary(report, options)}")
-            for line in self._remarks(report):
+            for line in self._remarks(report, options):
                 self.stdout.write(f"  {line}")
         if options["verbosity"] > 1:
-            for verb in ("compiled", "refreshed", "present"):
-                for template in getattr(report, verb):
-                    self.stdout.write(f"  {verb:9} {template}")
+            for verb, templates in self._listing(report, options).items():
+                for template in templates:
+                    self.stdout.write(f"  {verb:16}{template}")
         for problem in (*report.failed, *report.dangling):
-            self.problem(f"{report.engine}: {_located(problem)}: {problem.message}")
+            self.problem(
+                f"{report.engine}: {problem.template}: {problem.message}", _place(problem)
+            )
+        missing = _NOT_THERE if options["check"] else _GONE
         for template in report.missing:
-            self.problem(f"{report.engine}: {template}: not in the cache")
+            self.problem(f"{report.engine}: {template}: {missing}")
 
     def _summary(self, report: WarmReport, options: dict[str, Any]) -> str:
         templates = amount(len(report.templates), "template")
         stored = f"{len(report.present):,} stored already"
         if options["check"]:
+            stored = f"{len(report.present) + len(report.refreshed):,} stored"
             return f"{templates}, {stored}, {len(report.missing):,} missing"
         if options["dry_run"]:
             return f"{templates}, {stored}, {len(report.compiled):,} to compile"
@@ -97,26 +103,47 @@ class Command(EngineCommand):
             f"{size(report.bytes_stored)} in {report.seconds:.1f} s"
         )
 
-    def _remarks(self, report: WarmReport) -> list[str]:
+    def _remarks(self, report: WarmReport, options: dict[str, Any]) -> list[str]:
+        copied = "copied" if _writes(options) else "to copy"
+        refreshed = "stored again" if _writes(options) else "to store again"
         remarks = {
-            "stored again, past half of their time-out or sealed with an old key": len(
+            "failed": len(report.failed),
+            "naming templates that do not exist": len({item.template for item in report.dangling}),
+            _GONE: 0 if options["check"] else len(report.missing),
+            f"{copied}: in one of the two tiers only": len(report.copied),
+            f"{refreshed}: past half of their time-out, or sealed with an old key": len(
                 report.refreshed
             ),
             "passed over: hidden, backups or not text": len(report.passed_over),
-            "served by a loader that has them compiled already": len(report.without_source),
+            "without source: their loader has them compiled already": len(report.without_source),
             "not storable: an extension needs a filter's output while compiling": len(
                 report.unshareable
             ),
         }
         lines = [f"{count:,} {remark}" for remark, count in remarks.items() if count]
         return lines + [
-            f"{loader} cannot list its templates; they are stored when first used"
+            f"{loader} cannot list its templates: none of them was looked at"
             for loader in report.unlistable
         ]
 
+    def _listing(self, report: WarmReport, options: dict[str, Any]) -> dict[str, list[str]]:
+        writes = _writes(options)
+        return {
+            "compiled" if writes else "to compile": report.compiled,
+            "copied" if writes else "to copy": report.copied,
+            "stored again" if writes else "to store again": report.refreshed,
+            "stored already": report.present,
+            "not storable": report.unshareable,
+            "without source": report.without_source,
+            "passed over": report.passed_over,
+        }
 
-def _located(problem: Problem) -> str:
-    if problem.filename is None and problem.lineno is None:
-        return problem.template
-    place = problem.filename or "line"
-    return f"{problem.template} ({place}{'' if problem.lineno is None else f':{problem.lineno}'})"
+
+def _writes(options: dict[str, Any]) -> bool:
+    return not (options["check"] or options["dry_run"])
+
+
+def _place(problem: Problem) -> str:
+    if problem.lineno is None:
+        return problem.filename or ""
+    return f"{problem.filename}:{problem.lineno}" if problem.filename else f"line {problem.lineno}"

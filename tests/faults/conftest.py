@@ -1,0 +1,3 @@
+from tests.faults.watching import expected, site
+
+__all__ = ["expected", "site"]

@@ -1,0 +1,223 @@
+"""Entries under their keys in their store: what is written, what is read, what it costs."""
+
+import logging
+import time
+
+import jinja2
+import pytest
+from django.test import override_settings
+
+from django_jinja_bccache import DjangoBytecodeCache, FileSystemBytecodeCache
+from django_jinja_bccache.bytecode import Label, payload_of
+from django_jinja_bccache.entry import SigningKey, seal, unseal
+from django_jinja_bccache.exceptions import StoreError
+from testproject.caches import caches_from, memcached_cache
+from tests.scripts import run_script
+
+KEY = "0123456789abcdef" * 4
+LABEL = Label("a.html", "c0ffee")
+
+
+@pytest.fixture(scope="module")
+def payload() -> bytes:
+    return payload_of(jinja2.Environment().compile("{{ 1 }}a", "a.html", "a.html"), "a.html")
+
+
+def storage(**options):
+    return DjangoBytecodeCache(**options).storage
+
+
+class TestStoredKey:
+    def test_it_is_the_prefix_the_id_of_the_signing_key_and_the_entry_key(self, backend, payload):
+        mine = storage(prefix="some/prefix/", key="mine")
+        mine.write(KEY, payload, LABEL)
+        [stored] = mine.current_store().scan("")
+        assert stored.key == f"some/prefix/{SigningKey('mine').id}:{KEY}"
+
+    def test_the_value_is_sealed_for_the_entry_key_alone(self, backend, payload):
+        mine = storage(prefix="some/prefix/", key="mine")
+        mine.write(KEY, payload, LABEL)
+        value = mine.current_store().get(mine.stored_key(KEY, SigningKey("mine")))
+        unsealed = unseal(KEY, value, SigningKey("mine"))
+        assert bytes(unsealed.payload) == payload
+        assert Label.from_bytes(unsealed.label) == LABEL
+
+    def test_a_value_copied_to_another_prefix_is_a_hit_there(self, backend, payload):
+        mine, copy = storage(prefix="mine/", key="k"), storage(prefix="copy/", key="k")
+        mine.write(KEY, payload, LABEL)
+        store = mine.current_store()
+        signing_key = mine.signing_keys[0]
+        value = store.get(mine.stored_key(KEY, signing_key))
+        store.set(copy.stored_key(KEY, signing_key), value, None)
+        assert copy.read(KEY, "a.html") is not None
+
+
+class TestReading:
+    def test_what_was_written_is_read_by_every_cache_with_the_same_key(self, backend, payload):
+        storage(key="k").write(KEY, payload, LABEL)
+        code = storage(key="k").read(KEY, "a.html")
+        assert payload_of(code, "a.html") == payload
+
+    def test_entries_under_every_accepted_key_are_asked_for_at_once(
+        self, memcached, proxy, payload
+    ):
+        way = proxy(memcached.address)
+        with override_settings(CACHES={"default": memcached_cache([way.address])}):
+            storage(key="oldest").write(KEY, payload, LABEL)
+            rotated = storage(key=["new", "old", "oldest"])
+            way.reset_counts()
+            assert rotated.read(KEY, "a.html") is not None
+            assert way.round_trips == 1
+
+    def test_an_entry_of_the_first_key_wins_and_damaged_ones_are_passed_over(
+        self, backend, payload
+    ):
+        rotated = storage(key=["new", "old"])
+        other = payload_of(jinja2.Environment().compile("other", "a.html", "a.html"), "a.html")
+        for secret, content in (("new", payload), ("old", other)):
+            storage(key=secret).write(KEY, content, LABEL)
+        assert payload_of(rotated.read(KEY, "a.html"), "a.html") == payload
+        stored = rotated.stored_key(KEY, SigningKey("new"))
+        rotated.current_store().set(stored, seal(KEY, payload, SigningKey("forged")), None)
+        assert payload_of(rotated.read(KEY, "a.html"), "a.html") == other
+        assert rotated.statistics().rejected == 0
+
+    def test_each_refusal_is_counted_with_its_reason(self, backend, payload):
+        mine = storage(key="k")
+        signing_key = SigningKey("k")
+        good = seal(KEY, payload, signing_key)
+        values = {
+            "corrupt": b"not an entry" * 9,
+            "version": good[:4] + b"\x02" + good[5:],
+            "signature": good[:-1] + bytes([good[-1] ^ 1]),
+        }
+        for value in values.values():
+            mine.current_store().set(mine.stored_key(KEY, signing_key), value, None)
+            assert mine.read(KEY, "a.html") is None
+        statistics = mine.statistics()
+        assert statistics.miss_reasons == dict.fromkeys(values, 1)
+        assert (statistics.misses, statistics.rejected, statistics.errors) == (3, 3, 0)
+
+
+class TestWriting:
+    def test_a_read_only_cache_never_writes(self, backend, payload):
+        storage(key="k", read_only=True).write(KEY, payload, LABEL)
+        assert list(storage(key="k").current_store().scan("")) == []
+
+    def test_a_value_is_compressed_only_if_the_store_refuses_it_raw(self, memcached_server):
+        code = jinja2.Environment().compile("{{ a }}" * 12_000, "a.html", "a.html")
+        payload = payload_of(code, "a.html")
+        assert len(payload) > 1 << 20
+        signing_key = SigningKey("k")
+        for limit, flags in (("8m", 0), ("1m", 1)):
+            with (
+                memcached_server("-I", limit) as server,
+                override_settings(CACHES={"default": memcached_cache([server.address])}),
+            ):
+                mine = storage(key="k")
+                mine.write(KEY, payload, LABEL)
+                value = mine.current_store().get(mine.stored_key(KEY, signing_key))
+                assert value[5] == flags
+                assert bytes(unseal(KEY, value, signing_key).payload) == payload
+                assert mine.statistics().oversize == 0
+
+
+class TestFailures:
+    @pytest.fixture
+    def unavailable(self, memcached_server):
+        """An alias whose server is not running."""
+        address = memcached_server().address
+        with override_settings(CACHES=caches_from(f"memcached://{address}", None)):
+            yield
+
+    def test_they_are_misses(self, unavailable, payload):
+        mine = storage(key="k")
+        assert mine.read(KEY, "a.html") is None
+        mine.write(KEY, payload, LABEL)
+        statistics = mine.statistics()
+        assert statistics.miss_reasons == {"store down": 1}
+        assert (statistics.errors, statistics.stores, statistics.size) == (1, 0, None)
+
+    def test_they_are_raised_on_demand(self, unavailable, payload):
+        mine = storage(key="k", ignore_errors=False)
+        with pytest.raises(StoreError):
+            mine.read(KEY, "a.html")
+        with pytest.raises(StoreError):
+            mine.write(KEY, payload, LABEL)
+
+    def test_a_store_that_cannot_be_opened_is_one_warning_per_outage(
+        self, tmp_path, caplog, payload
+    ):
+        caplog.set_level(logging.INFO, "django_jinja_bccache")
+        obstacle = tmp_path / "cache"
+        for _ in range(2):
+            obstacle.write_text("a file where a directory should be made")
+            with override_settings(CACHES=caches_from(f"file://{obstacle}/inside", None)):
+                mine = storage(key="k", cooldown=0.05)
+                for _ in range(4):
+                    assert mine.read(KEY, "a.html") is None
+                    time.sleep(0.03)
+                obstacle.unlink()
+                time.sleep(0.06)
+                mine.write(KEY, payload, LABEL)
+                assert mine.read(KEY, "a.html") is not None
+            warnings = [item for item in caplog.records if item.levelname == "WARNING"]
+            assert len(warnings) == 1
+            assert "'default'" in warnings[0].getMessage()
+            caplog.clear()
+            (obstacle / "inside").rename(tmp_path / f"gone{time.monotonic()}")
+            obstacle.rmdir()
+
+
+class TestOpening:
+    def test_a_cache_opens_its_store_when_it_is_first_used(self, memcached, proxy, payload):
+        way = proxy(memcached.address)
+        with override_settings(CACHES={"default": memcached_cache([way.address])}):
+            mine = storage(key="k")
+            assert way.connections == 0
+            mine.read(KEY, "a.html")
+            mine.write(KEY, payload, LABEL)
+            assert way.connections == 1
+
+    def test_a_forked_child_opens_a_store_of_its_own(self, memcached, proxy, tmp_path):
+        way = proxy(memcached.address)
+        finished = run_script(
+            """
+            import os, sys
+            import jinja2
+            from django.conf import settings
+            from testproject.caches import caches_from
+            settings.configure(CACHES=caches_from("memcached://" + sys.argv[1], None))
+            from django_jinja_bccache import DjangoBytecodeCache
+
+            cache = DjangoBytecodeCache(key="k")
+            sources = {"a.html": "a", "b.html": "b"}
+
+            def page(name):
+                loader = jinja2.DictLoader(sources)
+                environment = jinja2.Environment(loader=loader, bytecode_cache=cache)
+                return environment.get_template(name).render()
+
+            assert page("a.html") == "a"
+            inherited = cache.storage.current_store()
+            if os.fork() == 0:
+                own = page("a.html") == "a" and cache.storage.current_store() is not inherited
+                os._exit(0 if own and cache.statistics.hits == 1 else 1)
+            assert os.wait()[1] == 0
+            assert page("b.html") == "b" and cache.storage.current_store() is inherited
+            assert cache.statistics.stores == 2
+            """,
+            way.address,
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert way.connections == 2
+
+    def test_what_lists_the_entries_does_not_wait_for_the_cool_down(self, tmp_path, payload):
+        place = tmp_path / "cache"
+        cache = FileSystemBytecodeCache(place, key="k")
+        place.write_text("a file where the directory should be")
+        assert cache.storage.read(KEY, None) is None
+        place.unlink()
+        FileSystemBytecodeCache(place, key="k").storage.write(KEY, payload, LABEL)
+        assert cache.storage.read(KEY, None) is None
+        assert [entry.template for entry in cache.entries()] == ["a.html"]
