@@ -108,7 +108,7 @@ class TestThreads:
 
 
 FORKS = """
-    import json, os, sys, threading
+    import json, os, signal, sys, threading
     from django.conf import settings
     from testproject.caches import caches_from
     settings.configure(CACHES=caches_from(sys.argv[1], None))
@@ -133,6 +133,7 @@ FORKS = """
     for number in range(4):
         child = os.fork()
         if child == 0:
+            signal.alarm(50)  # rather than wait for ever
             before = cache.statistics
             wrong = [name for seed in range(10) for name in wrong_pages(cache, seed)]
             after = cache.statistics

@@ -112,7 +112,7 @@ class TestCounters:
     def test_a_child_counts_although_its_parent_forked_while_another_thread_was_counting(self):
         finished = run_script(
             """
-            import os, threading
+            import os, signal, threading
             from django_jinja_bccache.statistics import Recorder
 
             recorder = Recorder()
@@ -126,6 +126,7 @@ class TestCounters:
             threading.Thread(target=hold, daemon=True).start()
             held.wait()
             if os.fork() == 0:
+                signal.alarm(30)  # rather than wait for ever
                 recorder.forget_lock()
                 recorder.record("hit", "a.html", "key")
                 os._exit(recorder.snapshot(None, None).hits)

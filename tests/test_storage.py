@@ -104,6 +104,17 @@ class TestWriting:
         storage(key="k", read_only=True).write(KEY, payload, LABEL)
         assert list(storage(key="k").current_store().scan("")) == []
 
+    def test_a_template_that_names_thousands_of_others_is_stored(self, backend):
+        names = [f"a/folder/with/a/long/name/and/number/{number}.html" for number in range(1500)]
+        source = "".join(f"{{% include '{name}' ignore missing %}}" for name in names)
+        for hits in (0, 1):
+            cache = DjangoBytecodeCache(key="k")
+            environment = jinja2.Environment(
+                loader=jinja2.DictLoader({"a.html": source}), bytecode_cache=cache
+            )
+            assert environment.get_template("a.html").render() == ""
+            assert cache.statistics.hits == hits
+
     def test_a_value_is_compressed_only_if_the_store_refuses_it_raw(self, memcached_server):
         code = jinja2.Environment().compile("{{ a }}" * 12_000, "a.html", "a.html")
         payload = payload_of(code, "a.html")
@@ -183,7 +194,7 @@ class TestOpening:
         way = proxy(memcached.address)
         finished = run_script(
             """
-            import os, sys
+            import os, signal, sys
             import jinja2
             from django.conf import settings
             from testproject.caches import caches_from
@@ -201,6 +212,7 @@ class TestOpening:
             assert page("a.html") == "a"
             inherited = cache.storage.current_store()
             if os.fork() == 0:
+                signal.alarm(30)  # rather than wait for ever
                 own = page("a.html") == "a" and cache.storage.current_store() is not inherited
                 os._exit(0 if own and cache.statistics.hits == 1 else 1)
             assert os.wait()[1] == 0

@@ -138,6 +138,13 @@ class TestWhatIsWhose:
         assert lives(timeout=100) == pytest.approx([100, 100], abs=20)
         assert lives(timeout=1000, shared={"timeout": 100}) == pytest.approx([1000, 100], abs=20)
 
+    def test_a_copy_is_kept_no_longer_than_the_tiered_cache_says(self, host):
+        used(host("one"))
+        copying = host("two", timeout=100)
+        used(copying)
+        for item in copying.local.storage.current_store().scan(""):
+            assert item.expires_at == pytest.approx(time.time() + 100, abs=20)
+
     def test_the_shortest_timeout_of_all_decides_when_a_warm_up_stores_again(
         self, host, monkeypatch
     ):
@@ -212,6 +219,12 @@ class TestCommands:
         renewed.local.clear()
         assert used(host("two", key="new")) == (2, 0)
 
+    def test_what_one_of_them_holds_under_an_old_key_only_is_refreshed(self, host):
+        warm(engine(host(key="old")))
+        used(FileSystemBytecodeCache(host().local.directory, key="new"))
+        report = warm(engine(host(key=["new", "old"])))
+        assert outcomes(report) == {"refreshed": ["a.html", "b.html"]}
+
     def test_clearing_empties_both_and_nothing_else(self, host, memcached):
         memcached.set_raw("foreign", b"1")
         warm(engine(host()))
@@ -240,12 +253,23 @@ class TestCommands:
         listed = [entry.template for entry in cache.entries()]
         assert sorted(listed) == ["a.html", "b.html", "local.html"]
 
-    def test_a_command_names_what_is_out_of_order_and_does_the_rest(self, host, counted):
+    def test_a_command_says_when_one_of_them_is_out_of_order(self, host, counted):
         counted.mode = "refuse"
         with pytest.raises(StoreError, match="refused"):
             warm(engine(host()))
         with pytest.raises(StoreError, match="refused"):
             check(engine(host()))
+
+    def test_a_warm_up_says_why_one_of_them_does_not_store_a_template(self, host):
+        warm(engine(host()))
+        for name in files(host()):
+            path = Path(host().local.directory, name)
+            path.unlink()
+            path.mkdir()
+        report = warm(engine(host()))
+        assert [problem.template for problem in report.failed] == ["a.html", "b.html"]
+        assert "directory" in report.failed[0].message
+        assert not report.ok
 
     def test_statistics_tell_how_full_the_shared_one_is(self, host, memcached):
         used(host())

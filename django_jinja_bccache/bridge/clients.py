@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import socket
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -112,6 +113,12 @@ class CachelibClient(AnyClient):
     def expiry(self, timeout: float | None) -> tuple[int, ...]:
         """Return seconds: 0 is never, and nothing would be five minutes."""
         return (0 if timeout is None else math.ceil(timeout),)
+
+    def leave_thread(self) -> None:
+        """Close the connections of this thread, if the client within has such."""
+        within = getattr(self.client, "_client", None)
+        if isinstance(within, threading.local):  # python-memcached's
+            within.disconnect_all()
 
 
 class PythonMemcachedClient(AnyClient):

@@ -35,8 +35,8 @@ def diskcache_store(backend: Any, *, deadline: float, guard: Guard) -> Store | N
     own = diskcache.FanoutCache(
         cache.directory,
         shards=cache._count,
-        timeout=deadline,
+        timeout=deadline * 0.8,  # to be told of a lock in time
         disk=BytesDisk,
         size_limit=max_size,
     )
-    return guard(DiskCacheStore(own, int(max_size)), "")
+    return guard(DiskCacheStore(own, deadline=deadline, max_size=int(max_size)), "")

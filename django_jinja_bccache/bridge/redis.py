@@ -124,7 +124,7 @@ def _errors_of(client: Any) -> ModuleType | None:
 
 
 # What a copied pool of connections must not have in common with its original.
-_POOL_STATE = ("_available_connections", "_in_use_connections", "_connections", "pool")
+_POOL_STATE = ("_available_connections", "_in_use_connections", "_connections")
 _POOL_OPTIONS: dict[str, Callable[[], Any]] = {
     "_lock": threading.RLock,
     "_fork_lock": threading.Lock,
@@ -195,14 +195,15 @@ def _punctual(base: Any, end: Deadline, limit: float | None) -> type:
     class PunctualConnection(base):  # type: ignore[misc]
         deadline = end
         _is_connecting = False
-        _limit = _connect_limit = limit
+        _limit: float | None = None
+        _connect_limit: float | None = None
 
         def __init__(self, **kwargs: Any) -> None:
             own = {name: kwargs[name] for name in kwargs if name not in _NOT_FOR_SIBLINGS}
             super().__init__(**own)
-            if limit is None:
-                self._limit = own.get("socket_timeout")
-                self._connect_limit = own.get("socket_connect_timeout", self._limit)
+            timeout = own.get("socket_timeout")
+            self._limit = _shorter(limit, timeout)
+            self._connect_limit = _shorter(limit, own.get("socket_connect_timeout", timeout))
             # The name of the library, for the server's list of clients: two round trips.
             self.driver_info = self.lib_name = self.lib_version = None
 
@@ -232,3 +233,7 @@ def _punctual(base: Any, end: Deadline, limit: float | None) -> type:
                 self._is_connecting = False
 
     return PunctualConnection
+
+
+def _shorter(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
 from django_jinja_bccache.stores.base import StoredItem, StoreUsage
+from django_jinja_bccache.stores.threads import ClientThread, Task
 
 Result = TypeVar("Result")
 
 _LOCKED = "its database is locked or read-only"
+# Seconds that a fork waits for the operation under way.
+_PATIENCE = 1.0
 
 
 class DiskCacheStore:
-    """A store over a FanoutCache, which threads and forked processes may share.
+    """A store over a FanoutCache.
+
+    It is used in one thread only, with one connection to each of its SQLite files, so that
+    none is open, and no lock within SQLite held, while this process forks: a child would keep
+    both for ever.
 
     Args:
-        cache: The FanoutCache. What keeps others from writing to it waits as long as its
-            ``timeout`` says.
+        cache: The FanoutCache.
+        deadline: Seconds that one operation may take.
         max_size: The bytes that it is allowed.
     """
 
-    def __init__(self, cache: Any, max_size: int | None = None) -> None:
+    def __init__(self, cache: Any, *, deadline: float, max_size: int | None = None) -> None:
         self._cache = cache
+        self._deadline = deadline
         self._max_size = max_size
+        self._gate = threading.Lock()
+        self._thread = self._new_thread()
+        _stores.add(self)
+
+    def _new_thread(self) -> ClientThread[Any]:
+        cache = self._cache
+        return ClientThread(lambda: cache, lambda _cache: _cache.close())
 
     def get(self, key: str) -> bytes | None:
         """Return the value, None if there is none."""
@@ -67,18 +86,40 @@ class DiskCacheStore:
         return StoreUsage(self._call(lambda cache: cache.volume()), self._max_size)
 
     def close(self) -> None:
-        """Close this thread's connections; they open again by themselves."""
-        self._cache.close()
+        """Close the connections; they open again by themselves."""
+        with self._gate:
+            self._thread.stop()
+            self._thread = self._new_thread()
+
+    def before_fork(self) -> None:
+        """Close the connections, and let nobody open any until the process has forked."""
+        self._gate.acquire()
+        self._thread.stop(wait=_PATIENCE)
+
+    def after_fork(self) -> None:
+        """Let connections be opened again, in a thread that is in this process."""
+        self._thread = self._new_thread()
+        self._gate.release()
 
     def _call(self, operation: Callable[[Any], Result]) -> Result:
+        end = time.monotonic() + self._deadline
         try:
-            return operation(self._cache)
+            result: Result = self._submit(operation).result(end)
         except StoreError:
             raise
         except (OSError, sqlite3.Error) as error:
             raise StoreUnavailable(f"diskcache: {error}") from error
         except Exception as error:
             raise StoreError(f"diskcache: {type(error).__name__}: {error}") from error
+        return result
+
+    def _submit(self, operation: Callable[[Any], Any]) -> Task:
+        if not self._gate.acquire(timeout=self._deadline):
+            raise StoreUnavailable("diskcache: this process takes long to fork")
+        try:
+            return self._thread.submit(operation)
+        finally:
+            self._gate.release()
 
 
 def _delete(cache: Any, key: str) -> bool:
@@ -95,3 +136,19 @@ def _keys(cache: Any, prefix: str) -> list[str]:
 def _item(key: str, cache: Any) -> StoredItem | None:
     value, expires = cache.get(key, expire_time=True) or (None, None)
     return StoredItem(key, len(value), expires_at=expires) if isinstance(value, bytes) else None
+
+
+_stores: WeakSet[DiskCacheStore] = WeakSet()
+
+
+def _before_fork() -> None:
+    for store in list(_stores):
+        store.before_fork()
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store.after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

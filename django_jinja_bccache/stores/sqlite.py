@@ -34,6 +34,8 @@ _LIST = (
     "SELECT key, length(value), expires FROM entry WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
 )
 _PAGE = 1_000
+# The second is what Python 3.10 says, the third is for more than 2 GB.
+_TOO_LARGE = (sqlite3.DataError, sqlite3.InterfaceError, OverflowError)
 # UTF-8 has no such byte: it comes after everything that a key may go on with.
 _AFTER_ALL = b"\xff"
 
@@ -97,7 +99,7 @@ class SQLiteStore:
             for key, value in items.items():
                 try:
                     connection.raw.execute(_SET, (_encoded(key), value, expires))
-                except (sqlite3.DataError, OverflowError):
+                except _TOO_LARGE:
                     too_large.append(key)
             return too_large
 

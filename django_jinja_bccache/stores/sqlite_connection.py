@@ -61,16 +61,17 @@ class Connection:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._real_path = real_path = os.path.realpath(path)
         # Where nobody may write, SQLite cannot make the files that it needs beside this one,
         # and is to be told that nothing changes. Should it change after all, _look() sees it.
-        folder = os.path.dirname(path)
-        self._is_immutable = not os.access(folder, os.W_OK) and not os.path.exists(f"{path}-wal")
+        may_write = os.access(os.path.dirname(real_path), os.W_OK)
+        self._is_immutable = not may_write and not os.path.exists(f"{real_path}-wal")
         self._identity = self._look()
         self._is_ready = False
         self._milliseconds = 0
         self._deadline = deadline = Deadline()
         access = "immutable=1" if self._is_immutable else "mode=rw"
-        self.raw, self._close = _forks.connect(self, path, access)
+        self.raw, self._close = _forks.connect(self, real_path, access)
         self.raw.set_progress_handler(lambda: time.monotonic() > deadline.end, _INSTRUCTIONS)
 
     def _look(self) -> tuple[int, ...]:
@@ -98,7 +99,7 @@ class Connection:
             sqlite3.Error: It cannot be read.
         """
         if _forks.is_near or self._look() != self._identity:
-            raise ConnectionStale(f"{self._path} was replaced by another file.")
+            raise ConnectionStale(f"{self._path} was replaced, or this process forks.")
         if not self._is_ready:
             self._is_ready = self._holds_our_table()
         return self._is_ready
@@ -134,7 +135,7 @@ class Connection:
             # open would share their index of its log with the new file.
             for suffix in ("-wal", "-shm"):
                 with suppress(FileNotFoundError):
-                    os.unlink(os.path.realpath(self._path) + suffix)
+                    os.unlink(self._real_path + suffix)
             for statement in _SCHEMA:
                 self.raw.execute(statement)
         self.raw.execute("COMMIT")
@@ -163,6 +164,7 @@ class _Forks:
 
     def __init__(self) -> None:
         self.is_near = False
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._is_held = False
         self._pools: WeakSet[ClientPool[Connection]] = WeakSet()
@@ -179,6 +181,8 @@ class _Forks:
         self, owner: Connection, path: str, access: str
     ) -> tuple[sqlite3.Connection, Callable[[], object]]:
         """Open a connection, which is closed with its owner; return what closes it earlier."""
+        if self._pid != os.getpid():  # uWSGI, for one, forks without a word to Python
+            self.begin_anew()
         token = object()
         with self._lock:
             if path in self._inherited_paths:
@@ -198,7 +202,7 @@ class _Forks:
 
     def _close(self, raw: sqlite3.Connection, token: object, pid: int) -> None:
         if pid != os.getpid():
-            self._inherited.append(raw)  # to close it would take the parent's locks away
+            self._inherited.append(raw)  # to close it might roll back what the parent writes
             return
         raw.close()
         self._open.pop(token, None)
@@ -225,6 +229,7 @@ class _Forks:
         self._inherited_paths.update(self._open.values())
         self._open.clear()
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self.is_near = False
 
 

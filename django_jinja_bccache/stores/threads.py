@@ -35,7 +35,7 @@ class Overdue(TimeoutError):
         self.has_begun = has_begun
 
 
-class _Task:
+class Task:
     """One operation, and what became of it."""
 
     __slots__ = ("_error", "_over", "_result", "has_begun", "is_abandoned", "is_over", "operation")
@@ -61,7 +61,11 @@ class _Task:
         self._over.release()
 
     def result(self, end: float) -> Any:
-        """Return the operation's result, or raise its error, as soon as it is over."""
+        """Return the operation's result, or raise its error, as soon as it is over.
+
+        Raises:
+            Overdue: It was not over by ``end``.
+        """
         try:
             in_time = self._over.acquire(timeout=max(0.0, end - time.monotonic()))
         except BaseException:
@@ -93,8 +97,8 @@ class ClientThread(Generic[Client]):
         self, connect: Callable[[], Client], disconnect: Callable[[Client], object]
     ) -> None:
         self.end = 0.0
-        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
-        self._latest: _Task | None = None
+        self._tasks: SimpleQueue[Task | None] = SimpleQueue()
+        self._latest: Task | None = None
         self._starting = threading.Lock()
         self._thread = threading.Thread(
             target=_work, args=(self._tasks, connect, disconnect), name=__name__, daemon=True
@@ -106,14 +110,18 @@ class ClientThread(Generic[Client]):
         Raises:
             Overdue: It was not over by ``end``.
         """
+        result: Result = self.submit(operation).result(end)
+        return result
+
+    def submit(self, operation: Callable[[Client], Any]) -> Task:
+        """Have the operation run when those before it are over; return without waiting."""
         if self._thread.ident is None:
             with self._starting:
                 if self._thread.ident is None:
                     self._thread.start()
-        task = self._latest = _Task(operation)
+        task = self._latest = Task(operation)
         self._tasks.put(task)
-        result: Result = task.result(end)
-        return result
+        return task
 
     @property
     def is_busy(self) -> bool:
@@ -121,16 +129,22 @@ class ClientThread(Generic[Client]):
         latest = self._latest
         return latest is not None and not latest.is_over and self._thread.is_alive()
 
-    def stop(self) -> None:
-        """Disconnect, and let the thread end, after the operation under way."""
+    def stop(self, wait: float = 0.0) -> None:
+        """Disconnect, and let the thread end, after the operation under way.
+
+        Args:
+            wait: Seconds to wait for the end.
+        """
         self._tasks.put(None)
+        if wait and self._thread.is_alive():
+            self._thread.join(wait)
 
     def __del__(self) -> None:
         self.stop()
 
 
 def _work(
-    tasks: SimpleQueue[_Task | None],
+    tasks: SimpleQueue[Task | None],
     connect: Callable[[], Client],
     disconnect: Callable[[Client], object],
 ) -> None:

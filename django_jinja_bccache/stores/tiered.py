@@ -123,9 +123,9 @@ class TieredStore:
         return max(self._in_both(lambda tier: tier.open().delete_many(listed)))
 
     def scan(self, prefix: str) -> Iterator[StoredItem]:
-        """List the items of both, each once; of those in both, what the local one tells."""
+        """List the items of both, each once; of those in both, what the shared one tells."""
         seen: set[str] = set()
-        for store in self.tiers:
+        for store in reversed(self.tiers):
             for item in store.scan(prefix):
                 if item.key not in seen:
                     seen.add(item.key)

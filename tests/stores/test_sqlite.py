@@ -10,6 +10,7 @@ import pytest
 
 from django_jinja_bccache import SQLiteBytecodeCache
 from django_jinja_bccache.exceptions import ConfigurationError, StoreError, ValueTooLarge
+from django_jinja_bccache.stores import sqlite_connection
 from django_jinja_bccache.stores.sqlite import SQLiteStore
 from tests.stores.contract import ListingContract, eventually, in_threads
 
@@ -88,6 +89,23 @@ def test_a_file_that_another_journal_mode_was_left_in_gets_its_own_back(store, p
     assert sql(path, "PRAGMA journal_mode") == [("wal",)]
 
 
+def test_a_table_that_another_process_makes_just_now_is_waited_for(store, path):
+    path.touch()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    done = []
+    thread = threading.Thread(target=lambda: done.append(store.set("key", b"1", None)))
+    thread.start()
+    time.sleep(0.3)
+    for statement in sqlite_connection._SCHEMA:
+        other.execute(statement)
+    other.execute("COMMIT")
+    other.close()
+    thread.join()
+    assert done == [None]
+    assert store.get("key") == b"1"
+
+
 def test_the_path_stays_when_the_process_changes_its_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = SQLiteStore("cache.sqlite3", deadline=10)
@@ -104,6 +122,22 @@ def test_a_path_may_hold_what_means_something_in_an_address(tmp_path):
     store.set("key", b"1", None)
     store.close()
     assert os.listdir(tmp_path) == ["a?mode=memory&x#y%20z ü'"]
+
+
+def test_a_link_is_followed_wherever_it_leads(tmp_path):
+    link = tmp_path / "link.sqlite3"
+    store = SQLiteStore(link, deadline=10)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / name / "cache.sqlite3")
+        (tmp_path / name / "cache.sqlite3").touch()
+        assert store.get("key") is None
+        store.set("key", name.encode(), None)
+        assert store.get("key") == name.encode()
+    store.close()
+    assert sorted(os.listdir(tmp_path)) == ["link.sqlite3", "one", "two"]
+    assert os.listdir(tmp_path / "two") == ["cache.sqlite3"]
 
 
 @pytest.mark.parametrize("path", ["", ":memory:", "file:x?mode=memory", "a\0b", None, 42, b"x"])

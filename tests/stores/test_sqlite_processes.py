@@ -149,6 +149,28 @@ print(json.dumps([child, sorted(item.key for item in store.scan(""))]))
     assert kept == ["key", "late"]
 
 
+def test_a_child_whose_fork_python_knows_nothing_of_leaves_an_open_file_alone(path):
+    # So forks uWSGI, unless it is told otherwise.
+    script = """
+import ctypes
+store.set("key", b"x", None)
+receiver, sender = os.pipe()
+if ctypes.PyDLL(None).fork() == 0:
+    try:
+        result = repr(store.get("key"))
+    except StoreError as error:
+        result = str(error)
+    os.write(sender, result.encode())
+    os._exit(0)
+child = os.read(receiver, 1000).decode()
+os.wait()
+print(json.dumps([child, store.get("key").decode()]))
+"""
+    child, parent = run_script(BEGIN + script, path).result
+    assert "in use when this process was forked" in child
+    assert parent == "x"
+
+
 def test_a_fork_is_not_held_up_by_a_store_at_rest(path):
     script = """
 store.set("key", b"x", None)

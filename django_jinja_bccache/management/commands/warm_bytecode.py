@@ -108,7 +108,9 @@ class Command(EngineCommand):
         refreshed = "stored again" if _writes(options) else "to store again"
         remarks = {
             "failed": len(report.failed),
-            "naming templates that do not exist": len({item.template for item in report.dangling}),
+            "naming a template that does not exist": len(
+                {item.template for item in report.dangling}
+            ),
             _GONE: 0 if options["check"] else len(report.missing),
             f"{copied}: in one of the two tiers only": len(report.copied),
             f"{refreshed}: past half of their time-out, or sealed with an old key": len(
