@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+
+logger = logging.getLogger("django_jinja_bccache")
 
 #: Reasons of a miss that mean: a value was there, and was refused.
 REJECTED = frozenset({"corrupt", "version", "signature"})
@@ -29,7 +32,7 @@ class CacheStatistics:
         max_size: Bytes that the store holds at most; None if it has no limit or does not
             tell it.
         miss_reasons: How many misses of which reason: ``absent``, ``corrupt``,
-            ``version``, ``signature``, ``store down``, ``kept from storing``.
+            ``version``, ``signature``, ``store down``.
     """
 
     hits: int = 0
@@ -75,7 +78,8 @@ class Event:
     """One outcome, as listeners get it.
 
     Attributes:
-        kind: ``hit``, ``miss``, ``store``, ``error`` or ``oversize``.
+        kind: ``hit``, ``miss``, ``store``, ``error``, ``oversize``, or ``kept`` for code that
+            must not be stored because an extension needed a filter's output.
         template: The template's name, None for a bucket made by hand.
         key: The entry key.
         reason: Why it was a miss or an error, else the empty string.
@@ -121,7 +125,10 @@ class Recorder:
         if self.listeners:
             event = Event(kind, template, key, reason, size, seconds)
             for listener in self.listeners:
-                listener(event)
+                try:
+                    listener(event)
+                except Exception:  # a page is worth more than what listens
+                    logger.exception("A listener of a bytecode cache failed")
 
     def snapshot(self, size: int | None, max_size: int | None) -> CacheStatistics:
         """Return the counts of this moment."""

@@ -189,3 +189,11 @@ class TestEntries:
         value = store.get(cache.storage.stored_key(key, signing_key))
         store.set(cache.storage.stored_key("0" * len(key), signing_key), value, None)
         assert [entry.template for entry in cache.entries()] == ["a.html"]
+
+
+def test_a_listener_that_fails_costs_no_page_and_is_logged(backend, caplog):
+    cache = DjangoBytecodeCache()
+    cache.listeners.append(lambda event: 1 / 0)
+    load(cache, "a.html")
+    assert cache.statistics.misses == 1
+    assert "A listener of a bytecode cache failed" in caplog.text

@@ -144,7 +144,7 @@ class GuardedStore:
         self._deadline = deadline
         self._cooldown = cooldown
         self._clock = clock
-        self._reach = Circuit(cooldown, deadline / 4, clock)
+        self._reach = Circuit(cooldown, deadline / 2, clock)
         self._acceptance = Circuit(cooldown, float("inf"), clock)
 
     def get(self, key: str) -> bytes | None:

@@ -56,7 +56,7 @@ def test_they_ask_as_well_while_the_wait_is_a_usual_one(guarded, slow, clock, pa
 
 def test_they_do_without_once_it_is_suspiciously_long(guarded, slow, clock, patient):
     end = slow()
-    clock.now += DEADLINE / 2
+    clock.now += DEADLINE * 0.6
     with pytest.raises(CircuitOpen):
         guarded.get("key")
     assert patient.calls == 0
