@@ -1,10 +1,10 @@
 """Clients that a user has made: what they can do, how long they may take, what a fork does."""
 
 import time
+from contextlib import ExitStack
 
 import cachelib
 import diskcache
-import pymemcache
 import pytest
 
 from django_jinja_bccache import MemcachedBytecodeCache
@@ -113,7 +113,18 @@ class TestWhatAClientCanDo:
         assert MemcachedBytecodeCache(GetAndSet(), **KEY).statistics.size is None
 
 
-any_client = pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
+@pytest.fixture
+def make():
+    """Makes clients, which are closed afterwards: `make("pymemcache", address)`."""
+    with ExitStack() as made:
+
+        def make_one(kind: str, address: str):
+            client = CLIENTS[kind](address)
+            if kind != "pylibmc":  # another thread may be within it, and it closes by itself
+                made.callback(getattr(client, "disconnect_all", lambda: None))
+            return client
+
+        yield make_one
 
 
 class TestDeadline:
@@ -121,12 +132,12 @@ class TestDeadline:
     def through(self, memcached, proxy):
         return proxy(memcached.address)
 
-    @any_client
+    @pytest.mark.parametrize("kind", CLIENTS)
     @pytest.mark.parametrize("mode", ["black_hole", "trickle"])
     def test_nobody_waits_longer_than_that_whatever_the_clients_time_outs(
-        self, through, make, mode
+        self, through, make, kind, mode
     ):
-        store = own_client(make(through.address), deadline=0.3)
+        store = own_client(make(kind, through.address), deadline=0.3)
         store.set("key", b"1" * 100, 100)
         through.mode = mode
         began = time.monotonic()
@@ -134,12 +145,13 @@ class TestDeadline:
             store.get("key")
         assert outcome(lambda: store.get("key")) in (None, StoreError)
         assert time.monotonic() - began < 3.0
+        through.mode = "reset"  # to end what still waits
 
     @pytest.mark.parametrize("mode", ["black_hole", "trickle"])
     def test_a_client_that_would_wait_for_ever_is_used_again_when_the_server_answers(
-        self, through, mode
+        self, through, make, mode
     ):
-        store = own_client(pymemcache.Client(through.address), deadline=0.3)
+        store = own_client(make("pymemcache", through.address), deadline=0.3)
         store.set("key", b"1" * 100, 100)
         through.mode = mode
         with pytest.raises(StoreUnavailable):
@@ -147,10 +159,10 @@ class TestDeadline:
         through.mode = "pass"
         assert eventually(lambda: outcome(lambda: store.get("key")) == b"1" * 100)
 
-    @pytest.mark.parametrize("name", [name for name in CLIENTS if name != "cachelib"])
-    def test_a_server_that_is_gone_is_no_miss(self, memcached_server, name):
+    @pytest.mark.parametrize("kind", [kind for kind in CLIENTS if kind != "cachelib"])
+    def test_a_server_that_is_gone_is_no_miss(self, memcached_server, make, kind):
         with memcached_server() as server:
-            store = own_client(CLIENTS[name](server.address))
+            store = own_client(make(kind, server.address))
             store.set("key", b"1", 100)
             server.stop()
             with pytest.raises(StoreError):

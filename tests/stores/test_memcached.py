@@ -172,7 +172,9 @@ class TestPythonMemcached(ListingContract, ForeignValues):
 
     @pytest.fixture
     def client(self, three_servers):
-        return memcache.Client([server.address for server in three_servers])
+        client = memcache.Client([server.address for server in three_servers])
+        yield client
+        client.disconnect_all()
 
     @pytest.fixture
     def store(self, client):
@@ -192,7 +194,9 @@ class TestCachelib(NoListingContract, ForeignValues):
 
     @pytest.fixture
     def cache(self, memcached):
-        return cachelib.MemcachedCache(memcache.Client([memcached.address]))
+        client = memcache.Client([memcached.address])
+        yield cachelib.MemcachedCache(client)
+        client.disconnect_all()
 
     @pytest.fixture
     def store(self, cache):
