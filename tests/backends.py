@@ -44,6 +44,8 @@ OPTION_URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "tiered": lambda request: f"{URLS['files'](request)}|{URLS['memcached'](request)}",
 }
 EVERY_URL = URLS | OPTION_URLS
+# The others are tried with --every-store.
+IN_EVERY_RUN = {"memcached", "files"}
 
 
 @contextmanager

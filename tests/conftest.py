@@ -9,11 +9,34 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.backends import backend  # noqa: F401
+from tests.backends import EVERY_URL, IN_EVERY_RUN, backend  # noqa: F401
 from tests.packages import import_package  # noqa: F401
 from tests.servers import Memcached, PostgreSQL, Proxy, Redis
 from tests.servers.server import Server
 from tests.sites import file_site, site  # noqa: F401
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-store",
+        action="store_true",
+        help="run the tests of a whole site on every store, and not on memcached and files alone",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of a whole site on the other stores to a run of their own: they are long."""
+    if config.getoption("--every-store"):
+        return
+    left_out = [item for item in items if store_of(item) in EVERY_URL.keys() - IN_EVERY_RUN]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def store_of(item: pytest.Item) -> str | None:
+    """The store that a test of a whole site runs on."""
+    return getattr(getattr(item, "callspec", None), "params", {}).get("backend")
 
 
 def pytest_xdist_auto_num_workers() -> int | None:

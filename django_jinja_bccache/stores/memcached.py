@@ -198,7 +198,7 @@ class MemcachedStore:
         except NotSupported:
             raise
         except self._unavailable as error:
-            raise StoreUnavailable(f"memcached: {error or type(error).__name__}") from error
+            raise StoreUnavailable(f"memcached: {error}") from error
         except Exception as error:
             raise StoreError(f"memcached: {type(error).__name__}: {error}") from error
 

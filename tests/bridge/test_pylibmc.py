@@ -10,7 +10,7 @@ import pytest
 from django.core import signals
 
 from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
-from tests.stores.contract import distinct_values
+from tests.stores.contract import distinct_values, eventually, in_threads
 from tests.stores.opening import PYLIBMC, opened
 
 FLAGS = [*range(16), 16, 0xFFFF, 0xFFFF_FFFF]
@@ -168,6 +168,17 @@ class TestConnections:
                 store.get("k")
                 signals.request_finished.send(self)
             assert through.connections == 1
+
+    def test_close_closes_them_and_so_does_the_end_of_the_store(self, memcached, proxy):
+        through = proxy(memcached.address)
+        with opened(PYLIBMC, LOCATION=through.address) as store:
+            assert in_threads(4, lambda _: store.get("k")) == []
+            store.close()
+            assert eventually(lambda: through.open_connections == 0)
+            store.get("k")
+            assert through.open_connections == 1
+        del store
+        assert eventually(lambda: through.open_connections == 0)
 
     def test_hundreds_of_keys_take_one_round_trip(self, memcached, proxy):
         through = proxy(memcached.address)

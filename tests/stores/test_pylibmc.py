@@ -3,7 +3,7 @@
 import pylibmc
 import pytest
 
-from django_jinja_bccache.exceptions import NotSupported
+from django_jinja_bccache.exceptions import NotSupported, StoreError
 from tests.clients import own_client
 from tests.servers import Memcached
 from tests.stores.contract import ListingContract
@@ -81,6 +81,12 @@ class TestSiblingWithBehaviors(PylibmcContract):
     @pytest.fixture
     def crowd(self, memcached):
         return crowd_on(memcached)
+
+    def test_a_key_that_the_namespace_makes_too_long_is_refused_and_hides_no_other(self, store):
+        store.set("neighbour", b"its own", 100)
+        with pytest.raises(StoreError, match="does not take the key"):
+            store.get_many(["k" * (self.longest_key + 1), "neighbour"])
+        assert store.get_many(["k" * self.longest_key, "neighbour"]) == {"neighbour": b"its own"}
 
 
 class TestUsersClient(PylibmcContract):
