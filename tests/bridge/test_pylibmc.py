@@ -172,7 +172,7 @@ class TestConnections:
     def test_close_closes_them_and_so_does_the_end_of_the_store(self, memcached, proxy):
         through = proxy(memcached.address)
         with opened(PYLIBMC, LOCATION=through.address) as store:
-            assert in_threads(4, lambda _: store.get("k")) == []
+            assert in_threads(4, lambda _, store=store: store.get("k")) == []
             store.close()
             assert eventually(lambda: through.open_connections == 0)
             store.get("k")
