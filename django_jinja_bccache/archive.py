@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from django_jinja_bccache.bytecode import Label, code_from
 from django_jinja_bccache.entry import SigningKey, Unsealed, unseal
-from django_jinja_bccache.exceptions import EntryRejected, StoreError
+from django_jinja_bccache.exceptions import EntryRejected, StoreError, StoreUnavailable
 from django_jinja_bccache.statistics import CacheEntry
 from django_jinja_bccache.storage import EntryStorage
 from django_jinja_bccache.stores.base import Store, StoredItem
@@ -126,6 +126,7 @@ class Archive:
     def store(self, entries: dict[str, tuple[bytes, Label]]) -> dict[str, StoreError]:
         """Seal and store payloads under entry keys; return what the store refused, and why."""
         refused: dict[str, StoreError] = {}
+        out_of_reach: StoreUnavailable | None = None  # one of several nodes
         for batch in batches(list(entries)):
             sealed = {}
             for key in batch:
@@ -134,10 +135,14 @@ class Archive:
             values = {stored_key: value for stored_key, (_, value) in sealed.items()}
             for stored_key in self._store.set_many(values, self._storage.timeout):
                 key = sealed[stored_key][0]
+                if out_of_reach is not None:  # its deadline is not to be waited for again
+                    refused[key] = out_of_reach
+                    continue
                 try:
                     self._storage.put(self._store, key, *entries[key])
                 except StoreError as error:
                     refused[key] = error
+                    out_of_reach = error if isinstance(error, StoreUnavailable) else None
         return refused
 
     def delete(self, stored_keys: Sequence[str]) -> int:

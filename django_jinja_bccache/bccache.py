@@ -37,7 +37,7 @@ class StoreBytecodeCache(BytecodeCache):
         key: See ``Options``, as for those that follow.
         salt: Any text.
         ignore_errors: Whether a failure of the store is a miss.
-        read_only: Whether nothing is ever stored.
+        read_only: Whether pages store nothing.
         deadline: Seconds that one operation of the store may take.
         cooldown: Seconds during which a store that failed is not asked.
 

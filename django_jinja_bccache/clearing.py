@@ -85,8 +85,15 @@ def clear_stale(
 
     Raises:
         StoreError: The store failed.
-        NotSupported: The store cannot list its keys, or its client cannot delete.
+        NotSupported: The store cannot list its keys, or its client cannot delete; or an
+            engine's loader cannot list its templates.
     """
+    for each in (engine, *others):
+        if unlistable := list_templates(each.environment).unlistable:
+            raise NotSupported(
+                f"{', '.join(unlistable)} of engine {each.name!r} cannot list its templates, so "
+                "nobody can tell which entries are stale."
+            )
     with Archive(engine.cache.storage) as archive:
         items = {item.key: item.size for item in archive.items()}
         used = {key for each in (engine, *others) for key in _present_keys(each)}

@@ -75,6 +75,7 @@ def fingerprint(environment: Environment, salt: str = "") -> str:
 
 def fingerprint_parts(environment: Environment) -> dict[str, object]:
     """Return what goes into the fingerprint, part by part, as JSON-able data."""
+    attributes = list(vars(environment).items())  # another thread may add to them meanwhile
     return {
         "jinja2": _jinja_version(),
         # The one part of MarkupSafe that is folded into bytecode and differs by version.
@@ -97,15 +98,11 @@ def fingerprint_parts(environment: Environment) -> dict[str, object]:
         "tests": _functions(environment.tests),
         "policies": {name: plain(value) for name, value in environment.policies.items()},
         "extensions": [
-            [describe(type(extension)), plain_attributes(vars(extension))]
+            [describe(type(extension)), plain_attributes(dict(vars(extension)))]
             for extension in environment.iter_extensions()
         ],
         "attributes": plain_attributes(
-            {
-                name: value
-                for name, value in vars(environment).items()
-                if name not in _attributes_of_jinja()
-            }
+            {name: value for name, value in attributes if name not in _attributes_of_jinja()}
         ),
     }
 

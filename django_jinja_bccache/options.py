@@ -23,7 +23,7 @@ class Options(TypedDict, total=False):
     salt           Any text. Caches with unlike salts share no entries. Default: ``""``.
     ignore_errors  Whether a failure of the store is a miss; else it raises ``StoreError``.
                    Default: True.
-    read_only      Whether nothing is ever stored. Default: False.
+    read_only      Whether pages store nothing; ``warm_bytecode`` still does. Default: False.
     deadline       Seconds that one operation of the store may take. Default: 0.5.
     cooldown       Seconds during which a store that failed is not asked. Default: 10.
     ============== =====================================================================

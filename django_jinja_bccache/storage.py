@@ -12,6 +12,7 @@ from typing import Protocol
 from django_jinja_bccache.bytecode import Label, code_from
 from django_jinja_bccache.entry import SigningKey, seal, unseal
 from django_jinja_bccache.exceptions import (
+    ConfigurationError,
     EntryRejected,
     NotSupported,
     StoreError,
@@ -51,7 +52,7 @@ class EntryStorage:
         timeout: Seconds that an entry is kept, None for ever.
         key: The option ``key``; None for the keys from the settings.
         ignore_errors: Whether a failure of the store is a miss; else it raises.
-        read_only: Whether nothing is ever stored.
+        read_only: Whether pages store nothing.
         deadline: Seconds that one operation of the store may take.
         cooldown: Seconds during which a store that failed is not asked.
     """
@@ -119,7 +120,9 @@ class EntryStorage:
         began = time.perf_counter()
         try:
             values = self._fetch(key)
-        except StoreError as error:
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a KEY_FUNCTION may raise anything, too
             self._store_failed(error, key, template)
             values, reason = [], "store down"
         else:
@@ -162,7 +165,9 @@ class EntryStorage:
                 label.template,
                 error,
             )
-        except StoreError as error:
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001
             self._store_failed(error, key, label.template)
         else:
             seconds = time.perf_counter() - began
@@ -191,7 +196,7 @@ class EntryStorage:
         value = seal(key, payload, signing_key, label=label.to_bytes(), compress=compress)
         return self.stored_key(key, signing_key), value
 
-    def _store_failed(self, error: StoreError, key: str, template: str | None) -> None:
+    def _store_failed(self, error: Exception, key: str, template: str | None) -> None:
         if not isinstance(error, CircuitOpen):
             self.recorder.record("error", template, key, reason=str(error))
         if not self._ignore_errors:

@@ -139,6 +139,15 @@ class TestClearWithoutListing:
             clear_stale(engine())
 
 
+def test_with_a_loader_that_cannot_list_stale_ones_cannot_be_told_and_all_stay(backend, raw):
+    one = engine()
+    before = contents(raw)
+    other = cached_engine(FunctionLoader(SOURCES.get), "other")
+    with pytest.raises(NotSupported, match="FunctionLoader of engine 'other'"):
+        clear_stale(one, others=[other])
+    assert contents(raw) == before
+
+
 class Listed(FunctionLoader):
     """A function's loader that lists what it is told to."""
 

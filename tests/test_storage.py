@@ -5,6 +5,7 @@ import time
 
 import jinja2
 import pytest
+from django.core.cache import close_caches
 from django.test import override_settings
 
 from django_jinja_bccache import DjangoBytecodeCache, FileSystemBytecodeCache
@@ -233,3 +234,19 @@ class TestOpening:
         FileSystemBytecodeCache(place, key="k").storage.write(KEY, payload, LABEL)
         assert cache.storage.read(KEY, None) is None
         assert [entry.template for entry in cache.entries()] == ["a.html"]
+
+
+def key_of_a_tenant(key: str, prefix: str, version: int) -> str:
+    raise LookupError("no tenant outside a request")
+
+
+def test_a_key_function_that_fails_costs_no_page(backend):
+    default = {**backend.caches["default"], "KEY_FUNCTION": f"{__name__}.key_of_a_tenant"}
+    with override_settings(CACHES={"default": default}):
+        cache = DjangoBytecodeCache()
+        environment = jinja2.Environment(
+            loader=jinja2.DictLoader({"a.html": "{{ 1 }}a"}), bytecode_cache=cache
+        )
+        assert environment.get_template("a.html").render() == "1a"
+        assert cache.statistics.miss_reasons == {"store down": 1}
+        close_caches()

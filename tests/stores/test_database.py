@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.utils import ProgrammingError
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from django_jinja_bccache import DjangoBytecodeCache
 from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
@@ -62,17 +63,9 @@ def transaction_of_the_sites():
         assert cursor.fetchall() == [("after",), ("before",)]
 
 
-@contextmanager
-def queries(database="default"):
-    """The first word of each query that is sent."""
-    sent = []
-
-    def note(execute, sql, params, many, context):
-        sent.append(sql.split()[0])
-        return execute(sql, params, many, context)
-
-    with connections[database].execute_wrapper(note):
-        yield sent
+def words(queries: CaptureQueriesContext) -> list[str]:
+    """The first word of each query that was sent."""
+    return [query["sql"].split()[0] for query in queries.captured_queries]
 
 
 @pytest.mark.filterwarnings(f"ignore::{CacheKeyWarning.__module__}.CacheKeyWarning")
@@ -155,14 +148,14 @@ class TestInATransaction:
 class TestRoundTrips:
     def test_reading_outside_of_a_transaction_takes_one_query(self, store):
         store.set("key", b"1", 100)
-        with queries() as sent:
+        with CaptureQueriesContext(connection) as sent:
             assert store.get_many(["key", "other"]) == {"key": b"1"}
-        assert sent == ["SELECT"]
+        assert words(sent) == ["SELECT"]
 
     def test_reading_inside_of_one_takes_a_savepoint_more(self, store):
-        with transaction.atomic(), queries() as sent:
+        with transaction.atomic(), CaptureQueriesContext(connection) as sent:
             store.get("key")
-        assert sent == ["SAVEPOINT", "SELECT", "RELEASE"]
+        assert words(sent) == ["SAVEPOINT", "SELECT", "RELEASE"]
 
 
 TEMPLATES = {
@@ -263,9 +256,9 @@ class TestRouter:
 
     def test_the_savepoint_is_where_the_cache_is(self, routed):
         with transaction.atomic(using="cache"):
-            with queries("cache") as sent:
+            with CaptureQueriesContext(connections["cache"]) as sent:
                 routed.get("key")
-            assert sent == ["SAVEPOINT", "SELECT", "RELEASE"]
-        with transaction.atomic(), queries("cache") as sent:
+            assert words(sent) == ["SAVEPOINT", "SELECT", "RELEASE"]
+        with transaction.atomic(), CaptureQueriesContext(connections["cache"]) as sent:
             routed.get("key")
-        assert sent == ["SELECT"]
+        assert words(sent) == ["SELECT"]
