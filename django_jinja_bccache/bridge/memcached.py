@@ -61,7 +61,7 @@ def memcached_store(clients: SharedClient[Any], *, deadline: float) -> Memcached
         clients: What ``shared_client`` returned.
         deadline: Seconds that one operation may take, with the wait for its turn.
     """
-    client = clients.client
+    client = clients.of_this_process()[0]
     return MemcachedStore(
         clients.within(deadline),
         addresses=client.addresses,

@@ -38,13 +38,8 @@ class SharedClient(Generic[Client]):
     """
 
     def __init__(self, client: Client) -> None:
-        self.client = client
-        self._thread = self._new_thread()
+        self._in_process = {os.getpid(): (client, _thread_of(client))}
         _shared.add(self)
-
-    def _new_thread(self) -> ClientThread[Client]:
-        client = self.client
-        return ClientThread(lambda: client, lambda client: client.leave_thread())
 
     def within(self, deadline: float) -> Clients:
         """Return the client as a source of clients.
@@ -60,18 +55,27 @@ class SharedClient(Generic[Client]):
         Raises:
             Overdue: It was not over at the deadline.
         """
+        client, thread = self.of_this_process()
         try:
-            return self._thread.run(operation, time.monotonic() + deadline)
+            return thread.run(operation, time.monotonic() + deadline)
         except Overdue as overdue:
             if overdue.has_begun:
-                self.client.interrupt()
+                client.interrupt()
             raise
 
-    def begin_anew_after_fork(self) -> None:
-        """Go on with another client, and another thread: the parent's is not here."""
-        _inherited.append((self.client, self._thread))
-        self.client = self.client.in_child()
-        self._thread = self._new_thread()
+    def of_this_process(self) -> tuple[Client, ClientThread[Client]]:
+        """Return the client and its thread; a forked child gets others than its parent's."""
+        pid = os.getpid()  # at each use: uWSGI, for one, forks without a word to Python
+        if pid not in self._in_process:
+            inherited = list(self._in_process.values())
+            _inherited.extend(inherited)
+            client = inherited[0][0].in_child()
+            self._in_process.setdefault(pid, (client, _thread_of(client)))
+        return self._in_process[pid]
+
+
+def _thread_of(client: Client) -> ClientThread[Client]:
+    return ClientThread(lambda: client, lambda client: client.leave_thread())
 
 
 class _Turns:
@@ -93,7 +97,7 @@ _shared: WeakSet[SharedClient[Any]] = WeakSet()
 
 def _begin_anew_after_fork() -> None:
     for shared in list(_shared):
-        shared.begin_anew_after_fork()
+        shared.of_this_process()
 
 
 os.register_at_fork(after_in_child=_begin_anew_after_fork)
