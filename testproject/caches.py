@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -9,6 +10,7 @@ ACCEPTED = (
     '"file", "file:///absolute/directory", '
     '"memcached://host:port[,host:port…]" (or "pylibmc://…"), '
     '"redis://host:port[/database]" (or "django-redis+redis://…", "django-valkey+redis://…"), '
+    '"diskcache:///absolute/directory", "postgresql://user@host:port/database", '
     '"sqlite:///absolute/file", or two of them: "file:///absolute/directory|memcached://…"'
 )
 MEMCACHED_BACKENDS = {
@@ -31,6 +33,10 @@ def caches_from(value: str, default_directory: Path) -> dict[str, dict[str, Any]
     if scheme == "file" and Path(location).is_absolute():
         return {"default": file_cache(Path(location))}
     servers = location.split(",")
+    if scheme == "diskcache" and Path(location).is_absolute():
+        return {"default": {"BACKEND": "diskcache.DjangoCache", "LOCATION": location}}
+    if scheme == "postgresql" and location:
+        return {"default": database_cache("bytecode")}
     if scheme in MEMCACHED_BACKENDS and all(is_host_and_port(server) for server in servers):
         return {"default": memcached_cache(servers, MEMCACHED_BACKENDS[scheme])}
     if scheme in REDIS_BACKENDS and is_host_and_port(location.partition("/")[0]):
@@ -38,6 +44,23 @@ def caches_from(value: str, default_directory: Path) -> dict[str, dict[str, Any]
     if scheme == "sqlite" and Path(location).is_absolute():
         return {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     raise ImproperlyConfigured(f"BYTECODE_CACHE must be {ACCEPTED}, not {value!r}.")
+
+
+def databases_from(value: str) -> dict[str, dict[str, Any]]:
+    """Return DATABASES for the same value: the cache's database, if it is in one."""
+    url = urlsplit(value)
+    if url.scheme != "postgresql":
+        return {}
+    return {
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": url.path.removeprefix("/"),
+            "USER": url.username or "",
+            "PASSWORD": url.password or "",
+            "HOST": url.hostname or "",
+            "PORT": url.port or "",
+        }
+    }
 
 
 def option_from(value: str) -> str | dict[str, Any]:
@@ -60,6 +83,14 @@ def local_option_from(value: str) -> dict[str, Any]:
             "database_path": location,
         }
     return {"class": "django_jinja_bccache.FileSystemBytecodeCache", "directory": location}
+
+
+def database_cache(table: str) -> dict[str, Any]:
+    return {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": table,
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
 
 
 def file_cache(directory: Path) -> dict[str, Any]:

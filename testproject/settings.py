@@ -9,7 +9,7 @@ from pathlib import Path
 
 import django
 
-from testproject.caches import caches_from, option_from
+from testproject.caches import caches_from, databases_from, option_from
 
 BASE_DIR = Path(__file__).resolve().parent
 DATA_DIR = BASE_DIR / ".data"
@@ -73,6 +73,7 @@ TEMPLATES = [
 ]
 
 CACHES = caches_from(BYTECODE_CACHE, DATA_DIR / "cache")
+DATABASES = databases_from(BYTECODE_CACHE)
 
 # The German words are those of Django's own catalogue (months, weekdays, yes and no, durations,
 # the errors of forms), so that no compiled catalogue has to be kept here.

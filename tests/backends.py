@@ -10,7 +10,7 @@ import pytest
 from django.core.cache import close_caches
 from django.test import override_settings
 
-from testproject.caches import caches_from, option_from
+from testproject.caches import caches_from, databases_from, option_from
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,29 @@ class Backend:
         return caches_from(self.url, Path())
 
     @property
+    def lists_keys(self) -> bool:
+        return self.name != "postgresql"
+
+    @property
+    def databases(self) -> dict[str, dict[str, Any]]:
+        return databases_from(self.url)
+
+    @property
     def option(self) -> str | dict[str, Any]:
         """What an engine's option ``bytecode_cache`` is for it."""
         return option_from(self.url)
+
+
+def postgresql_url(request: pytest.FixtureRequest) -> str:
+    """A database with an empty table for the cache."""
+    server = request.getfixturevalue("postgresql")
+    with server.connection() as connection:
+        connection.execute("DROP TABLE IF EXISTS bytecode")
+        connection.execute(
+            "CREATE TABLE bytecode (cache_key varchar(255) PRIMARY KEY, value text NOT NULL,"
+            " expires timestamptz NOT NULL)"
+        )
+    return f"postgresql://postgres:{server.password}@{server.host}:{server.port}/postgres"
 
 
 URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
@@ -38,12 +58,14 @@ URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
 }
 
 
-# Those that are no cache of Django's: only an engine's option names them.
-OPTION_URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+# What is tried with whole sites alone: with a database, or no cache of Django's.
+SITE_URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "diskcache": lambda request: f"diskcache://{request.getfixturevalue('tmp_path') / 'cache'}",
+    "postgresql": postgresql_url,
     "sqlite": lambda request: f"sqlite://{request.getfixturevalue('tmp_path') / 'cache.sqlite3'}",
     "tiered": lambda request: f"{URLS['files'](request)}|{URLS['memcached'](request)}",
 }
-EVERY_URL = URLS | OPTION_URLS
+EVERY_URL = URLS | SITE_URLS
 # The others are tried with --every-store.
 IN_EVERY_RUN = {"memcached", "files"}
 

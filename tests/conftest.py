@@ -22,10 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the tests of a whole site on every store, and not on memcached and files alone",
     )
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="let each thread, fork and task that reads a store read 10,000 values",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the tests of a whole site on the other stores to a run of their own: they are long."""
+    if config.getoption("--long"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(900))
     if config.getoption("--every-store"):
         return
     left_out = [item for item in items if store_of(item) in EVERY_URL.keys() - IN_EVERY_RUN]

@@ -111,6 +111,7 @@ class Site(Project):
         directory: Where to put it.
         caches: Its CACHES.
         bytecode_cache: The option of its engines, unless they are told otherwise.
+        databases: Its DATABASES, if it has any.
 
     Attributes:
         settings: Its settings, to be changed as a test needs it.
@@ -118,7 +119,11 @@ class Site(Project):
     """
 
     def __init__(
-        self, directory: Path, caches: dict[str, Any], bytecode_cache: Any = "default"
+        self,
+        directory: Path,
+        caches: dict[str, Any],
+        bytecode_cache: Any = "default",
+        databases: dict[str, Any] | None = None,
     ) -> None:
         super().__init__("site_settings", {"PYTHONPATH": f"{directory}{os.pathsep}{ROOT}"})
         self.directory = directory
@@ -128,6 +133,7 @@ class Site(Project):
             "SECRET_KEY": "the secret of this site",
             "INSTALLED_APPS": ["django_jinja_bccache"],
             "CACHES": caches,
+            "DATABASES": databases or {},
             "TEMPLATES": [self.engine()],
         }
         for name, source in TEMPLATES.items():
@@ -161,10 +167,15 @@ class Site(Project):
         return text.replace(str(self.directory), "/srv/site")
 
 
+def site_over(backend: Backend, directory: Path) -> Site:
+    """A small project over a backend."""
+    return Site(directory, backend.caches, backend.option, backend.databases)
+
+
 @pytest.fixture
 def site(backend: Backend, tmp_path: Path) -> Site:
     """A small project over the backend."""
-    return Site(tmp_path / "site", backend.caches, backend.option)
+    return site_over(backend, tmp_path / "site")
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from django_jinja_bccache import bridge, register_store
 from django_jinja_bccache.exceptions import ConfigurationError, NotSupported, StoreUnavailable
 from django_jinja_bccache.stores.base import StoreUsage
 from django_jinja_bccache.stores.filesystem import FileSystemStore
-from tests.stores.contract import PREFIX, distinct_values
 from tests.stores.opening import PYMEMCACHE, opened, unguarded
+from tests.stores.readers import PREFIX, distinct_values
 
 BACKENDS = "django.core.cache.backends"
 FILE_BASED = f"{BACKENDS}.filebased.FileBasedCache"

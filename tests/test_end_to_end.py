@@ -8,7 +8,7 @@ import pytest
 
 from testproject.pages import PAGES
 from tests.backends import EVERY_URL, Backend, running
-from tests.sites import TEMPLATES, Project, Site, Visit
+from tests.sites import TEMPLATES, Project, Site, Visit, site_over
 
 NAMES = list(TEMPLATES)
 OFF = {"DJANGO_JINJA_BCCACHE": "off"}
@@ -72,7 +72,7 @@ class TestReleases:
     def test_releases_at_different_places_share_what_is_equal_and_spoil_nothing(
         self, site, backend, tmp_path
     ):
-        old = Site(tmp_path / "old checkout", backend.caches, backend.option)
+        old = site_over(backend, tmp_path / "old checkout")
         old.manage("warm_bytecode")
         site.write("templates/home.html", "The new home")
         assert site.visit(*NAMES).compiled == ["home.html"]
@@ -101,7 +101,7 @@ class TestSecretKeys:
     @pytest.fixture
     def neighbour(self, site: Site, backend: Backend, tmp_path: Path) -> Site:
         """A site with the same templates, prefix and cache, and a secret of its own."""
-        neighbour = Site(tmp_path / "neighbour", backend.caches, backend.option)
+        neighbour = site_over(backend, tmp_path / "neighbour")
         neighbour.settings["SECRET_KEY"] = "another secret"
         return neighbour
 
@@ -117,12 +117,15 @@ class TestSecretKeys:
 
     @pytest.mark.parametrize("arguments", [(), ("--stale",)])
     def test_sites_with_different_keys_clear_nothing_of_each_other(
-        self, site, neighbour, arguments
+        self, site, neighbour, backend, arguments
     ):
         site.manage("warm_bytecode")
         neighbour.manage("warm_bytecode")
-        for name in NAMES:
-            site.write(f"templates/{name}", "changed")
+        if backend.lists_keys:
+            for name in NAMES:
+                site.write(f"templates/{name}", "changed")
+        else:  # what is no template's any more cannot be found
+            arguments = ()
         cleared = site.manage("clear_bytecode", "--noinput", *arguments)
         assert "removed 4 entries" in cleared.stdout
         assert neighbour.visit(*NAMES).compiled == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from typing import Any
@@ -25,7 +27,8 @@ class DatabaseCacheStore(DjangoCacheStore):
     """A store over a DatabaseCache, which shares its connection with the site.
 
     Inside a transaction of the site's each operation has a savepoint of its own, so that an
-    error of SQL leaves the transaction as it was.
+    error of SQL leaves the transaction as it was. Where an event loop runs, in which Django lets
+    no database be used, each has a thread and a connection of its own.
     """
 
     def set(self, key: str, value: bytes, timeout: float | None) -> None:
@@ -47,6 +50,20 @@ class DatabaseCacheStore(DjangoCacheStore):
         return bool(self._use(store))
 
     def _use(self, operation: Callable[[Any], Any]) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._use_here(operation)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._use_and_disconnect, operation).result()
+
+    def _use_and_disconnect(self, operation: Callable[[Any], Any]) -> Any:
+        try:
+            return self._use_here(operation)
+        finally:
+            connections.close_all()
+
+    def _use_here(self, operation: Callable[[Any], Any]) -> Any:
         try:
             with ExitStack() as savepoints:
                 for database in _databases_in_transaction(caches[self._alias]):

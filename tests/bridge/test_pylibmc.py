@@ -10,8 +10,9 @@ import pytest
 from django.core import signals
 
 from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
-from tests.stores.contract import distinct_values, eventually, in_threads
+from tests.stores.contract import eventually
 from tests.stores.opening import PYLIBMC, opened
+from tests.stores.readers import distinct_values, in_threads
 
 FLAGS = [*range(16), 16, 0xFFFF, 0xFFFF_FFFF]
 USE = {

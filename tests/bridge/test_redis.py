@@ -18,8 +18,9 @@ from django_jinja_bccache import RedisBytecodeCache
 from django_jinja_bccache.bridge.redis import client_store
 from django_jinja_bccache.exceptions import ConfigurationError, NotSupported, StoreUnavailable
 from tests.scripts import run_script
-from tests.stores.contract import distinct_values, eventually, in_threads
+from tests.stores.contract import eventually
 from tests.stores.opening import DJANGO_REDIS, DJANGO_VALKEY, REDIS, opened
+from tests.stores.readers import distinct_values, in_threads
 
 ALIASES = [REDIS, DJANGO_REDIS, DJANGO_VALKEY]
 each_alias = pytest.mark.parametrize("backend", ALIASES)
@@ -254,7 +255,7 @@ settings.configure(
     SECRET_KEY="x", CACHES={"default": {"BACKEND": backend, "LOCATION": location}}
 )
 from django_jinja_bccache.bridge import open_store
-from tests.stores.contract import distinct_values, in_threads
+from tests.stores.readers import distinct_values, in_threads
 
 store = open_store("default", deadline=10, guard=lambda store, name: store)
 values = distinct_values(64)

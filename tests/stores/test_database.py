@@ -70,6 +70,7 @@ def words(queries: CaptureQueriesContext) -> list[str]:
 
 @pytest.mark.filterwarnings(f"ignore::{CacheKeyWarning.__module__}.CacheKeyWarning")
 class TestPostgreSQL(DjangoContract):
+    keeps_connections = False  # nor does Django, but for CONN_MAX_AGE
     longest_key = VARCHAR - len(":1:")
 
     @pytest.fixture

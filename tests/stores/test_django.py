@@ -74,6 +74,8 @@ class TestSubclassOfFileBasedCache(DjangoContract):
 
 
 class TestDatabaseCache(DjangoContract):
+    keeps_connections = False  # nor does Django, but for CONN_MAX_AGE
+
     @pytest.fixture
     def database(self, tmp_path, django_db_blocker):
         """An SQLite file as the site's database."""

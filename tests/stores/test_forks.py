@@ -22,7 +22,7 @@ settings.configure(SECRET_KEY="x", CACHES={"default": {"BACKEND": kind, "LOCATIO
 
 from django_jinja_bccache.bridge import open_store
 from tests.clients import CLIENTS, own_client
-from tests.stores.contract import distinct_values, in_threads
+from tests.stores.readers import distinct_values, in_threads
 
 if kind in CLIENTS:
     store = own_client(CLIENTS[kind](address))

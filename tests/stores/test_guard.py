@@ -13,7 +13,7 @@ from django_jinja_bccache.exceptions import (
 from django_jinja_bccache.stores.base import StoreUsage
 from django_jinja_bccache.stores.filesystem import FileSystemStore
 from django_jinja_bccache.stores.guard import CircuitOpen, GuardedStore
-from tests.stores.contract import ListingContract, in_threads
+from tests.stores.contract import ListingContract
 from tests.stores.patient import (
     COOLDOWN,
     DEADLINE,
@@ -23,6 +23,7 @@ from tests.stores.patient import (
     each_operation,
     failing,
 )
+from tests.stores.readers import in_threads
 
 
 class TestGuardedDirectory(ListingContract):

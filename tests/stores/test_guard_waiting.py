@@ -7,8 +7,8 @@ import pytest
 
 from django_jinja_bccache.exceptions import StoreUnavailable
 from django_jinja_bccache.stores.guard import CircuitOpen
-from tests.stores.contract import in_threads
 from tests.stores.patient import COOLDOWN, DEADLINE, DOWN, OPERATIONS, failing
+from tests.stores.readers import in_threads
 
 
 @pytest.fixture

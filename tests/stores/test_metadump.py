@@ -11,7 +11,8 @@ from django_jinja_bccache.exceptions import NotSupported, StoreUnavailable
 from django_jinja_bccache.stores.metadump import metadump
 from tests.servers import Memcached
 from tests.servers.server import free_port
-from tests.stores.contract import eventually, in_threads
+from tests.stores.contract import eventually
+from tests.stores.readers import in_threads
 from tests.stores.test_memcached import crowd_on
 
 DEADLINE = 10.0

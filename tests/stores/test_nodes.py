@@ -5,8 +5,8 @@ from django.core.cache import caches
 
 from django_jinja_bccache.exceptions import StoreUnavailable
 from django_jinja_bccache.stores.guard import CircuitOpen, GuardedStore
-from tests.stores.contract import PREFIX, distinct_values
 from tests.stores.opening import PYMEMCACHE, opened
+from tests.stores.readers import PREFIX, distinct_values
 
 VALUES = distinct_values(300)
 COOLDOWN = 30.0

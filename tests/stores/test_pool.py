@@ -8,9 +8,10 @@ from django.core.signals import request_finished
 
 from django_jinja_bccache.exceptions import StoreUnavailable
 from django_jinja_bccache.stores.pool import ClientPool
-from tests.stores.contract import distinct_values, eventually, in_threads
+from tests.stores.contract import eventually
 from tests.stores.opening import PYMEMCACHE, opened
 from tests.stores.patient import OPERATIONS
+from tests.stores.readers import distinct_values, in_threads
 
 
 class TestConnectionsToAServer:

@@ -16,8 +16,9 @@ from django_jinja_bccache.exceptions import (
     ValueTooLarge,
 )
 from django_jinja_bccache.stores.guard import GuardedStore
-from tests.stores.contract import PREFIX, distinct_values, eventually
+from tests.stores.contract import eventually
 from tests.stores.opening import REDIS, opened
+from tests.stores.readers import PREFIX, distinct_values
 
 MEGABYTE = 1 << 20
 

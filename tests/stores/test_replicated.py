@@ -9,8 +9,8 @@ from django_jinja_bccache.exceptions import StoreUnavailable
 from django_jinja_bccache.stores.guard import GuardedStore
 from django_jinja_bccache.warming import check, warm
 from tests.sites import BACKEND
-from tests.stores.contract import distinct_values
 from tests.stores.opening import DJANGO_REDIS, DJANGO_VALKEY, REDIS, opened
+from tests.stores.readers import distinct_values
 
 
 @pytest.fixture

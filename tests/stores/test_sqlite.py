@@ -12,7 +12,8 @@ from django_jinja_bccache import SQLiteBytecodeCache
 from django_jinja_bccache.exceptions import ConfigurationError, StoreError, ValueTooLarge
 from django_jinja_bccache.stores import sqlite_connection
 from django_jinja_bccache.stores.sqlite import SQLiteStore
-from tests.stores.contract import ListingContract, eventually, in_threads
+from tests.stores.contract import ListingContract, eventually
+from tests.stores.readers import in_threads
 
 
 @pytest.fixture

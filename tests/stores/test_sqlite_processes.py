@@ -11,7 +11,7 @@ BEGIN = """
 import json, os, random, sqlite3, sys, threading, time, warnings
 from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.stores.sqlite import SQLiteStore
-from tests.stores.contract import distinct_values, in_threads
+from tests.stores.readers import distinct_values, in_threads
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork() beside threads
 path = sys.argv[1]
