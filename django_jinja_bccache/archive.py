@@ -8,8 +8,15 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from django_jinja_bccache.bytecode import Label, code_from
-from django_jinja_bccache.entry import SigningKey, Unsealed, unseal
-from django_jinja_bccache.exceptions import EntryRejected, StoreError, StoreUnavailable
+from django_jinja_bccache.compression import ZLIB, best_for_packs
+from django_jinja_bccache.entry import SigningKey, Unsealed, seal, unseal
+from django_jinja_bccache.exceptions import (
+    EntryRejected,
+    StoreError,
+    StoreUnavailable,
+    ValueTooLarge,
+)
+from django_jinja_bccache.packs import PACK_PREFIX
 from django_jinja_bccache.statistics import CacheEntry
 from django_jinja_bccache.storage import EntryStorage
 from django_jinja_bccache.stores.base import Store, StoredItem
@@ -38,6 +45,19 @@ class Held:
     is_everywhere: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """An authentic value of any kind, as one tier holds it.
+
+    Attributes:
+        unsealed: What it holds.
+        is_current: Whether it was sealed with the key that seals now.
+    """
+
+    unsealed: Unsealed
+    is_current: bool
+
+
 class Archive:
     """All entries of one cache.
 
@@ -49,8 +69,10 @@ class Archive:
 
     def __init__(self, storage: EntryStorage) -> None:
         self._storage = storage
-        self._store = storage.open_patiently()
+        self._store = storage.opener.open_patiently()
         self._tiers = tiers_of(self._store)
+        #: How many stores are each to hold every value.
+        self.tier_count = len(self._tiers)
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +89,8 @@ class Archive:
         for signing_key in self._storage.signing_keys:
             yield from self._store.scan(self._storage.stored_key("", signing_key))
 
-    def entry_key(self, stored_key: str) -> str:
+    @staticmethod
+    def entry_key(stored_key: str) -> str:
         """Return the entry key in a stored key."""
         return stored_key.rpartition(":")[2]
 
@@ -110,18 +133,56 @@ class Archive:
     def _read_under(
         self, signing_key: SigningKey, store: Store, entry_keys: Sequence[str]
     ) -> dict[str, Held]:
-        stored = {self._storage.stored_key(key, signing_key): key for key in entry_keys}
-        is_current = signing_key is self._storage.signing_keys[0]
         held = {}
+        for key, copy in self._copies_under(signing_key, store, entry_keys):
+            try:
+                code_from(copy.unsealed.payload)
+            except EntryRejected:
+                continue
+            label = Label.from_bytes(copy.unsealed.label)
+            held[key] = Held(copy.unsealed, label, copy.is_current)
+        return held
+
+    def _copies_under(
+        self, signing_key: SigningKey, store: Store, keys: Sequence[str]
+    ) -> Iterator[tuple[str, Copy]]:
+        stored = {self._storage.stored_key(key, signing_key): key for key in keys}
+        is_current = signing_key is self._storage.signing_keys[0]
         for stored_key, value in store.get_many(list(stored)).items():
             key = stored[stored_key]
             try:
-                unsealed = unseal(key, value, signing_key)
-                code_from(unsealed)
+                yield key, Copy(unseal(key, value, signing_key), is_current)
             except EntryRejected:
                 continue
-            held[key] = Held(unsealed, Label.from_bytes(unsealed.label), is_current)
-        return held
+
+    def copies(self, keys: Sequence[str]) -> dict[str, list[Copy]]:
+        """Return the authentic values under keys of any kind, from every tier."""
+        found: dict[str, list[Copy]] = {}
+        for batch in batches(keys, 16):  # packs are large
+            for tier in self._tiers:
+                for signing_key in self._storage.signing_keys:
+                    for key, copy in self._copies_under(signing_key, tier, batch):
+                        found.setdefault(key, []).append(copy)
+        return found
+
+    def store_pack(self, key: str, payload: bytes, label: bytes) -> None:
+        """Seal and store one pack.
+
+        Raises:
+            ValueTooLarge: The store does not take it, compressed neither.
+            StoreError: The store failed.
+        """
+        signing_key = self._storage.signing_keys[0]
+        stored_key = self._storage.stored_key(key, signing_key)
+        for method in dict.fromkeys((best_for_packs(), ZLIB)):
+            value = seal(key, payload, signing_key, label=label, method=method)
+            try:
+                self._store.set(stored_key, value, self._storage.timeout)
+            except ValueTooLarge as error:
+                too_large = error
+            else:
+                return
+        raise too_large
 
     def store(self, entries: dict[str, tuple[bytes, Label]]) -> dict[str, StoreError]:
         """Seal and store payloads under entry keys; return what the store refused, and why."""
@@ -159,7 +220,11 @@ class Archive:
         Raises:
             NotSupported: The store cannot list its keys.
         """
-        items = {self.entry_key(item.key): item for item in self.items()}
+        items = {
+            key: item
+            for item in self.items()
+            if not (key := self.entry_key(item.key)).startswith(PACK_PREFIX)
+        }
         for batch in batches(list(items)):
             for key, held in self.read(batch).items():
                 accessed = items[key].accessed_at
@@ -173,9 +238,9 @@ class Archive:
                 )
 
 
-def batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+def batches(keys: Sequence[str], size: int = _BATCH) -> Iterator[Sequence[str]]:
     """Cut a list of keys into parts that fit one round trip."""
-    return (keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH))
+    return (keys[start : start + size] for start in range(0, len(keys), size))
 
 
 def _when(timestamp: float) -> datetime:

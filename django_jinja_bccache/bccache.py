@@ -11,11 +11,11 @@ from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket
 from jinja2.utils import internalcode
 
-from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.bytecode import Label, payload_of
 from django_jinja_bccache.compiling import NO_FILE, compile_template
 from django_jinja_bccache.fingerprint import fingerprint
-from django_jinja_bccache.options import checked, seconds
+from django_jinja_bccache.options import checked, not_empty, seconds
+from django_jinja_bccache.published import Published
 from django_jinja_bccache.signing import Secret
 from django_jinja_bccache.statistics import CacheEntry, CacheStatistics, Listener
 from django_jinja_bccache.storage import EntryStorage
@@ -23,6 +23,8 @@ from django_jinja_bccache.stores.base import Guard, Store
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from django_jinja_bccache.archive import Archive
 
 
 class StoreBytecodeCache(BytecodeCache):
@@ -38,6 +40,8 @@ class StoreBytecodeCache(BytecodeCache):
         salt: Any text.
         ignore_errors: Whether a failure of the store is a miss.
         read_only: Whether pages store nothing.
+        release: The name of the release to serve.
+        packs: Whether many templates are loaded in one round trip.
         deadline: Seconds that one operation of the store may take.
         cooldown: Seconds during which a store that failed is not asked.
 
@@ -58,6 +62,8 @@ class StoreBytecodeCache(BytecodeCache):
         salt: str = "",
         ignore_errors: bool = True,
         read_only: bool = False,
+        release: str | None = None,
+        packs: bool = True,
         deadline: float = 0.5,
         cooldown: float = 10.0,
     ) -> None:
@@ -66,6 +72,8 @@ class StoreBytecodeCache(BytecodeCache):
         self.salt = checked("salt", salt, str)
         self.ignore_errors = checked("ignore_errors", ignore_errors, bool)
         self.read_only = checked("read_only", read_only, bool)
+        self.release = None if release is None else not_empty("release", release)
+        self.packs = checked("packs", packs, bool)
         self.deadline = seconds("deadline", deadline)
         self.cooldown = seconds("cooldown", cooldown)
         self.enabled = os.environ.get("DJANGO_JINJA_BCCACHE") != "off"
@@ -81,6 +89,8 @@ class StoreBytecodeCache(BytecodeCache):
             deadline=self.deadline,
             cooldown=self.cooldown,
         )
+        #: Serves what is published.
+        self.published = Published(self)
 
     def __copy__(self) -> Self:
         return self
@@ -121,7 +131,7 @@ class StoreBytecodeCache(BytecodeCache):
         if not self.enabled:
             return bucket
         key = self.entry_key(bucket)
-        code = self.storage.read(key, name)
+        code = self.published.code(environment, key, name) or self.storage.read(key, name)
         if code is not None:
             # Tracebacks and Django's debug page look at the outermost code object only.
             bucket.code = code.replace(co_filename=NO_FILE if filename is None else filename)
@@ -142,7 +152,8 @@ class StoreBytecodeCache(BytecodeCache):
     def load_bytecode(self, bucket: Bucket) -> None:
         """Put the stored code into the bucket, if there is any for its key and checksum."""
         if self.enabled:
-            bucket.code = self.storage.read(self.entry_key(bucket), None)
+            key = self.entry_key(bucket)
+            bucket.code = self.storage.read(_by_hand(key), None, key)
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Store the bucket's code.
@@ -154,7 +165,8 @@ class StoreBytecodeCache(BytecodeCache):
             raise TypeError("can't write empty bucket")
         if self.enabled:
             label = Label(None, bucket.checksum)
-            self.storage.write(self.entry_key(bucket), payload_of(bucket.code, None), label)
+            key = _by_hand(self.entry_key(bucket))
+            self.storage.write(key, payload_of(bucket.code, None), label)
 
     def clear(self) -> None:
         """Remove every entry of this cache, and nothing else.
@@ -163,7 +175,7 @@ class StoreBytecodeCache(BytecodeCache):
             NotSupported: The store cannot list its keys, or its client cannot delete.
             StoreError: The store failed.
         """
-        with Archive(self.storage) as archive:
+        with self._archive() as archive:
             archive.delete([stored.key for stored in archive.items()])
 
     def validate(self) -> None:
@@ -191,8 +203,13 @@ class StoreBytecodeCache(BytecodeCache):
             NotSupported: The store cannot list its keys.
             StoreError: The store failed.
         """
-        with Archive(self.storage) as archive:
+        with self._archive() as archive:
             yield from archive.entries()
+
+    def _archive(self) -> Archive:
+        from django_jinja_bccache.archive import Archive  # no page needs it
+
+        return Archive(self.storage)
 
     def empty_bucket(
         self, environment: Environment, name: str, filename: str | None, source: str
@@ -208,3 +225,8 @@ class StoreBytecodeCache(BytecodeCache):
         of_template = f"{bucket.key}\0{bucket.checksum}".encode()
         digest = blake2b(of_template, digest_size=20).hexdigest()
         return fingerprint(bucket.environment, self.salt) + digest
+
+
+def _by_hand(key: str) -> str:
+    """Return the key for code that the caller compiled, which no page is to be served."""
+    return f"{key}-by-hand"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import CodeType
 
 from django_jinja_bccache.compiling import Reference, with_filename
-from django_jinja_bccache.entry import Unsealed
 from django_jinja_bccache.exceptions import EntryRejected
 
 # What jinja2.Template.from_code takes out of a template's module.
@@ -51,14 +50,14 @@ def payload_of(code: CodeType, template: str | None) -> bytes:
     return marshal.dumps(code if template is None else with_filename(code, template))
 
 
-def code_from(unsealed: Unsealed) -> CodeType:
-    """Return the code object that an authentic value holds.
+def code_from(payload: bytes | memoryview) -> CodeType:
+    """Return the code object that an authentic payload stands for.
 
     Raises:
-        EntryRejected: It holds something else.
+        EntryRejected: It stands for something else.
     """
     try:
-        code = marshal.loads(unsealed.payload)  # noqa: S302 - authenticated by unseal()
+        code = marshal.loads(payload)  # noqa: S302 - authenticated by unseal()
     except (EOFError, ValueError, TypeError):
         raise EntryRejected("corrupt") from None
     if not isinstance(code, CodeType) or not _EXPECTED_NAMES.issubset(code.co_names):

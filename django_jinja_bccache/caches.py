@@ -15,7 +15,6 @@ from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.options import Options, checked
 from django_jinja_bccache.stores.base import Guard, Store
 from django_jinja_bccache.stores.filesystem import FileSystemStore, default_directory
-from django_jinja_bccache.stores.sqlite import SQLiteStore, checked_path
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -226,6 +225,8 @@ class SQLiteBytecodeCache(StoreBytecodeCache):
         timeout: float | None = None,
         **options: Unpack[Options],
     ) -> None:
+        from django_jinja_bccache.stores.sqlite import checked_path  # imports sqlite3
+
         self.database_path = checked_path(database_path)
         super().__init__(prefix=prefix, timeout=timeout, **options)
 
@@ -234,4 +235,6 @@ class SQLiteBytecodeCache(StoreBytecodeCache):
 
     def open_store(self, *, deadline: float, guard: Guard) -> Store:
         """Return a store in the file."""
+        from django_jinja_bccache.stores.sqlite import SQLiteStore
+
         return guard(SQLiteStore(self.database_path, deadline=deadline), self.database_path)

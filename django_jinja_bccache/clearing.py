@@ -9,6 +9,8 @@ from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.discovery import CachedEngine, list_templates, read_source
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import fingerprint
+from django_jinja_bccache.packs import scope_prefix_of
+from django_jinja_bccache.publishing import Publish, read_publishes
 
 #: Entries that dry runs have told of: the cache and the stored key of each.
 Counted = set[tuple[str, str]]
@@ -21,13 +23,15 @@ class ClearReport:
     Attributes:
         engine: The engine's NAME.
         entries: How many entries were removed; with ``dry_run`` would have been.
-        bytes: How many bytes they took.
+        packs: How many packs were.
+        bytes: How many bytes they took together.
         listed: Whether the store listed its keys. If not, the entries of the present
             templates were found by their keys, and others may be left.
     """
 
     engine: str
     entries: int
+    packs: int
     bytes: int
     listed: bool
 
@@ -53,15 +57,27 @@ def clear(
         NotSupported: The store's client cannot delete.
     """
     is_theirs = _belonging_to(others, engine)
+    prefix = engine.cache.published.scope(engine.environment).prefix
     with Archive(engine.cache.storage) as archive:
         try:
             items = {item.key: item.size for item in archive.items()}
             listed = True
         except NotSupported:
-            items = archive.present(archive.stored_keys(_present_keys(engine)))
+            published = read_publishes(archive, [prefix]).get(prefix)
+            keys = [*_present_keys(engine), *(published.pack_keys if published else ())]
+            items = archive.present(archive.stored_keys(keys))
             listed = False
+        publishes = _publishes_among(archive, items)
+        theirs = {
+            prefix
+            for prefix, publish in publishes.items()
+            if _is_of_another(publish, engine, others)
+        }
         doomed = {
-            key: size for key, size in items.items() if not is_theirs(archive.entry_key(key))
+            stored_key: size
+            for stored_key, size in items.items()
+            if not is_theirs(key := Archive.entry_key(stored_key))
+            and scope_prefix_of(key) not in theirs
         }
         if dry_run:
             return _count(engine, doomed, counted, listed=listed)
@@ -72,14 +88,20 @@ def clear_stale(
     engine: CachedEngine,
     *,
     others: Collection[CachedEngine] = (),
+    keep_releases: int = 3,
     dry_run: bool = False,
     counted: Counted | None = None,
 ) -> ClearReport:
     """Remove those entries in an engine's cache that no present template would use.
 
+    What was published lately stays: other releases, or other versions of Python, may still serve
+    it.
+
     Args:
         engine: The engine.
         others: All other engines, whose present templates keep their entries.
+        keep_releases: How many publishes of each engine stay, the newest first, beside the
+            present ones.
         dry_run: Whether to change nothing and only tell what would be removed.
         counted: Entries that earlier dry runs told of; this one leaves them out and adds its own.
 
@@ -96,18 +118,55 @@ def clear_stale(
             )
     with Archive(engine.cache.storage) as archive:
         items = {item.key: item.size for item in archive.items()}
+        present = {
+            each.cache.published.scope(each.environment).prefix for each in (engine, *others)
+        }
+        kept = _kept(_publishes_among(archive, items), present, keep_releases)
         used = {key for each in (engine, *others) for key in _present_keys(each)}
-        doomed = {key: size for key, size in items.items() if archive.entry_key(key) not in used}
+        for publish in kept:
+            used.update(publish.pack_keys, publish.entry_keys)
+        doomed = {key: size for key, size in items.items() if Archive.entry_key(key) not in used}
         if dry_run:
             return _count(engine, doomed, counted, listed=True)
         return _remove(archive, engine, doomed, listed=True)
 
 
+def _publishes_among(archive: Archive, stored_keys: Iterable[str]) -> dict[str, Publish]:
+    prefixes = {scope_prefix_of(Archive.entry_key(key)) for key in stored_keys} - {None}
+    return read_publishes(archive, sorted(prefix for prefix in prefixes if prefix))
+
+
+def _kept(
+    publishes: dict[str, Publish], present: Collection[str], keep_releases: int
+) -> list[Publish]:
+    kept = [publish for prefix, publish in publishes.items() if prefix in present]
+    others: dict[str, list[Publish]] = {}
+    for prefix, publish in publishes.items():
+        if prefix not in present:
+            others.setdefault(publish.label.engine, []).append(publish)
+    for each in others.values():
+        each.sort(key=lambda publish: publish.created, reverse=True)
+        kept += each[:keep_releases]
+    return kept
+
+
+def _is_of_another(
+    publish: Publish, engine: CachedEngine, others: Collection[CachedEngine]
+) -> bool:
+    own = engine.cache.published.scope(engine.environment).engine
+    theirs = {other.cache.published.scope(other.environment).engine for other in others} - {own}
+    return publish.label.engine in theirs
+
+
 def _remove(
     archive: Archive, engine: CachedEngine, doomed: dict[str, int], *, listed: bool
 ) -> ClearReport:
-    removed = archive.delete(list(doomed))
-    return ClearReport(engine.name, removed, sum(doomed.values()), listed)
+    packs = [key for key in doomed if _is_pack(key)]
+    entries = [key for key in doomed if not _is_pack(key)]
+    # Without pack 0 nobody looks for the others.
+    removed_packs = archive.delete(packs)
+    removed = archive.delete(entries)
+    return ClearReport(engine.name, removed, removed_packs, sum(doomed.values()), listed)
 
 
 def _count(
@@ -118,7 +177,12 @@ def _count(
     known = set() if counted is None else counted
     sizes = {key: size for key, size in doomed.items() if (place, key) not in known}
     known.update((place, key) for key in sizes)
-    return ClearReport(engine.name, len(sizes), sum(sizes.values()), listed)
+    packs = sum(map(_is_pack, sizes))
+    return ClearReport(engine.name, len(sizes) - packs, packs, sum(sizes.values()), listed)
+
+
+def _is_pack(stored_key: str) -> bool:
+    return scope_prefix_of(Archive.entry_key(stored_key)) is not None
 
 
 def _belonging_to(others: Collection[CachedEngine], engine: CachedEngine) -> Callable[[str], bool]:

@@ -136,11 +136,12 @@ def read_source(environment: Environment, template: str) -> Source | None:
     """
     if environment.loader is None:
         raise TemplateNotFound(template)
+    loader = source_loader(environment.loader)
     probe: Any = object.__new__(type(environment))
     probe.__dict__.update(environment.__dict__)
     probe.bytecode_cache = _SourceCatcher()
     try:
-        environment.loader.load(probe, template)
+        loader.load(probe, template)
     except _Caught as caught:
         return Source(template, *caught.arguments)
     return None
@@ -155,6 +156,12 @@ def exists(environment: Environment, template: str) -> bool:
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is there
         return True
     return True
+
+
+def source_loader(loader: BaseLoader) -> BaseLoader:
+    """Return the loader that reads sources, behind one that serves a release."""
+    behind: BaseLoader = getattr(loader, "source_loader", loader)
+    return behind
 
 
 class _Caught(Exception):
@@ -179,6 +186,7 @@ class _SourceCatcher(BytecodeCache):
 
 
 def _names(loader: BaseLoader, unlistable: list[str]) -> set[str]:
+    loader = source_loader(loader)
     # The listings of these two fail as a whole if one of their loaders cannot list.
     if isinstance(loader, ChoiceLoader):
         return set().union(*(_names(each, unlistable) for each in loader.loaders))

@@ -7,7 +7,7 @@ offset   bytes meaning
 ======== ===== =====================================================================
 0        4     magic, ``b"jbcc"``
 4        1     format version
-5        1     flags: how the payload is compressed (0 not at all, 1 zlib)
+5        1     flags: how the payload is compressed (0 not at all, 1 zlib, 2 zstd)
 6        4     length of the label in bytes
 10       8     creation, in seconds since the epoch
 18       4     length of the payload in bytes once decompressed
@@ -22,15 +22,14 @@ from __future__ import annotations
 import hmac
 import struct
 import time
-import zlib
 from dataclasses import dataclass
 from hashlib import sha256
 
+from django_jinja_bccache.compression import RAW, compress, decompress
 from django_jinja_bccache.exceptions import ConfigurationError, EntryRejected
 
 MAGIC = b"jbcc"
 FORMAT_VERSION = 1
-RAW, ZLIB = 0, 1
 
 _HEADER = struct.Struct(">4sBBIQI")
 _MAC_SIZE = 32
@@ -74,13 +73,26 @@ class Unsealed:
 
     Attributes:
         label: The JSON text that says what the payload is, undecoded.
-        payload: The bytes that were sealed.
         created: When it was sealed, in whole seconds since the epoch.
+        body: The payload as it is stored.
+        method: How the body is compressed.
+        size: Bytes of the payload.
     """
 
     label: bytes
-    payload: bytes | memoryview
     created: int
+    body: memoryview
+    method: int
+    size: int
+
+    @property
+    def payload(self) -> bytes | memoryview:
+        """The bytes that were sealed.
+
+        Raises:
+            EntryRejected: They cannot be decompressed here.
+        """
+        return decompress(self.body, self.method, self.size)
 
 
 def seal(
@@ -89,7 +101,7 @@ def seal(
     signing_key: SigningKey,
     *,
     label: bytes = b"{}",
-    compress: bool = False,
+    method: int = RAW,
     created: int | None = None,
 ) -> bytes:
     """Return the value to store under an entry key.
@@ -99,13 +111,12 @@ def seal(
         payload: The bytes to keep, 4 GiB at most.
         signing_key: What to sign with.
         label: What the payload is, 4 GiB at most.
-        compress: Whether to compress the payload with zlib.
+        method: How to compress the payload: ``RAW``, ``ZLIB`` or ``ZSTD`` of ``compression``.
         created: Seconds since the epoch; now unless given.
     """
-    flags = ZLIB if compress else RAW
-    body = zlib.compress(payload, 6) if compress else payload
+    body = compress(payload, method)
     when = int(time.time()) if created is None else created
-    header = _HEADER.pack(MAGIC, FORMAT_VERSION, flags, len(label), when, len(payload))
+    header = _HEADER.pack(MAGIC, FORMAT_VERSION, method, len(label), when, len(payload))
     mac = signing_key.sign(key.encode(), b"\0", header, label, body)
     return b"".join((header, label, mac, body))
 
@@ -124,7 +135,7 @@ def unseal(key: str, value: object, signing_key: SigningKey) -> Unsealed:
     """
     if not isinstance(value, bytes) or len(value) < _HEADER.size + _MAC_SIZE:
         raise EntryRejected("corrupt")
-    magic, version, flags, label_size, created, size = _HEADER.unpack_from(value)
+    magic, version, method, label_size, created, size = _HEADER.unpack_from(value)
     if magic != MAGIC:
         raise EntryRejected("corrupt")
     if version != FORMAT_VERSION:
@@ -135,20 +146,4 @@ def unseal(key: str, value: object, signing_key: SigningKey) -> Unsealed:
     expected = signing_key.sign(key.encode(), b"\0", view[:mac_at], body)
     if not hmac.compare_digest(mac, expected):
         raise EntryRejected("signature")
-    return Unsealed(value[_HEADER.size : mac_at], _open(body, flags, size), created)
-
-
-def _open(body: memoryview, flags: int, size: int) -> bytes | memoryview:
-    if flags == RAW:
-        payload: bytes | memoryview = body
-    elif flags == ZLIB:
-        # One byte more than announced is enough to see that the announcement was wrong.
-        try:
-            payload = zlib.decompressobj().decompress(body, size + 1)
-        except zlib.error:
-            raise EntryRejected("corrupt") from None
-    else:
-        raise EntryRejected("version")
-    if len(payload) != size:
-        raise EntryRejected("corrupt")
-    return payload
+    return Unsealed(value[_HEADER.size : mac_at], created, body, method, size)

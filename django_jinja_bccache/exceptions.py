@@ -31,6 +31,25 @@ class UnknownEngine(BytecodeCacheError):
         self.known = known
 
 
+class ReleaseChanged(BytecodeCacheError):
+    """A published release would get other content.
+
+    Args:
+        release: The release's name.
+        templates: The names of the templates that differ.
+    """
+
+    def __init__(self, release: str, templates: Sequence[str]) -> None:
+        shown = ", ".join(repr(name) for name in templates[:5])
+        rest = f" and {len(templates) - 5} more" if len(templates) > 5 else ""
+        super().__init__(
+            f"{release!r} is published already, with other content of {shown}{rest}; give the "
+            "new content a release of its own, or overwrite this one with --force"
+        )
+        self.release = release
+        self.templates = templates
+
+
 class NotSupported(BytecodeCacheError):
     """The store, or the client beneath it, cannot do what was asked."""
 

@@ -24,6 +24,9 @@ from markupsafe import Markup
 
 from django_jinja_bccache.describing import describe, is_plain, plain, plain_attributes
 
+#: Length of a fingerprint in characters.
+FINGERPRINT_SIZE = 32
+
 _OPTIONS = (
     "block_start_string",
     "block_end_string",

@@ -6,7 +6,10 @@ from typing import Any
 
 from django.template.backends import jinja2 as django_jinja2
 
+from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.conf import DEFAULT_ALIAS, bytecode_cache_from
+from django_jinja_bccache.loader import ReleaseLoader
+from django_jinja_bccache.published import engine_names
 
 
 class Jinja2(django_jinja2.Jinja2):
@@ -31,3 +34,7 @@ class Jinja2(django_jinja2.Jinja2):
         if cache is not None:
             options["bytecode_cache"] = cache
         super().__init__({**params, "OPTIONS": options})
+        if isinstance(cache, StoreBytecodeCache):
+            engine_names[self.env] = self.name
+            if cache.release and self.env.loader is not None:
+                self.env.loader = ReleaseLoader(self.env.loader, cache)

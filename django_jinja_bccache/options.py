@@ -24,6 +24,9 @@ class Options(TypedDict, total=False):
     ignore_errors  Whether a failure of the store is a miss; else it raises ``StoreError``.
                    Default: True.
     read_only      Whether pages store nothing; ``warm_bytecode`` still does. Default: False.
+    release        The name of the release that is served without reading a template's source;
+                   None to check every source. Default: None.
+    packs          Whether many templates are loaded in one round trip. Default: True.
     deadline       Seconds that one operation of the store may take. Default: 0.5.
     cooldown       Seconds during which a store that failed is not asked. Default: 10.
     ============== =====================================================================
@@ -33,8 +36,21 @@ class Options(TypedDict, total=False):
     salt: str
     ignore_errors: bool
     read_only: bool
+    release: str | None
+    packs: bool
     deadline: float
     cooldown: float
+
+
+def not_empty(option: str, value: str) -> str:
+    """Return an option's text.
+
+    Raises:
+        ConfigurationError: It is empty, or no text.
+    """
+    if not checked(option, value, str):
+        raise ConfigurationError(f"{option}: the empty string is not accepted; leave it out.")
+    return value
 
 
 @contextmanager

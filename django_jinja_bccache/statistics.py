@@ -23,8 +23,8 @@ class CacheStatistics:
         hits: Loads served from the cache.
         misses: Loads that were compiled instead.
         errors: Operations that the store failed.
-        rejected: Misses whose stored value was refused: not authentic, damaged or of
-            another format.
+        rejected: Stored values that were refused: not authentic, damaged or of another
+            format.
         oversize: Entries that the store found too large.
         stores: Entries written.
         size: Bytes that the store holds now, for all its users together; None if it
@@ -79,12 +79,14 @@ class Event:
 
     Attributes:
         kind: ``hit``, ``miss``, ``store``, ``error``, ``oversize``, or ``kept`` for code that
-            must not be stored because an extension needed a filter's output.
+            must not be stored because an extension needed a filter's output, or
+            ``rejected`` for a pack that is not to be used.
         template: The template's name, None for a bucket made by hand.
         key: The entry key.
-        reason: Why it was a miss or an error, else the empty string.
+        reason: Why it was a miss, an error or rejected, else the empty string.
         size: Bytes read or written.
         seconds: How long the store took.
+        origin: Where a hit was found: ``pack``, or ``store`` for an entry of its own.
     """
 
     kind: str
@@ -93,6 +95,7 @@ class Event:
     reason: str = ""
     size: int = 0
     seconds: float = 0.0
+    origin: str = ""
 
 
 Listener = Callable[[Event], None]
@@ -116,6 +119,7 @@ class Recorder:
         reason: str = "",
         size: int = 0,
         seconds: float = 0.0,
+        origin: str = "",
     ) -> None:
         """Count one outcome and tell every listener; the parameters are those of ``Event``."""
         with self._lock:
@@ -123,12 +127,16 @@ class Recorder:
             if kind == "miss":
                 self._reasons[reason] += 1
         if self.listeners:
-            event = Event(kind, template, key, reason, size, seconds)
+            event = Event(kind, template, key, reason, size, seconds, origin)
             for listener in self.listeners:
                 try:
                     listener(event)
                 except Exception:  # a page is worth more than what listens
                     logger.exception("A listener of a bytecode cache failed")
+
+    def count(self, kind: str) -> int:
+        """Return how many outcomes of a kind there were."""
+        return self._kinds[kind]
 
     def snapshot(self, size: int | None, max_size: int | None) -> CacheStatistics:
         """Return the counts of this moment."""
@@ -138,7 +146,8 @@ class Recorder:
             hits=kinds["hit"],
             misses=kinds["miss"],
             errors=kinds["error"],
-            rejected=sum(count for reason, count in reasons.items() if reason in REJECTED),
+            rejected=kinds["rejected"]
+            + sum(count for reason, count in reasons.items() if reason in REJECTED),
             oversize=kinds["oversize"],
             stores=kinds["store"],
             size=size,

@@ -34,6 +34,8 @@ class TieredBytecodeCache(StoreBytecodeCache):
         salt: Any text.
         ignore_errors: Whether a failure of both is a miss.
         read_only: Whether nothing is ever stored in either.
+        release: The name of the release to serve.
+        packs: Whether many templates are loaded in one round trip.
 
     Attributes:
         local: The same.
@@ -56,6 +58,8 @@ class TieredBytecodeCache(StoreBytecodeCache):
         salt: str = "",
         ignore_errors: bool = True,
         read_only: bool = False,
+        release: str | None = None,
+        packs: bool = True,
     ) -> None:
         self.local = _checked_tier("local", local)
         self.shared = _checked_tier("shared", shared)
@@ -66,6 +70,8 @@ class TieredBytecodeCache(StoreBytecodeCache):
             salt=salt,
             ignore_errors=ignore_errors,
             read_only=read_only,
+            release=release,
+            packs=packs,
         )
         #: The shortest of all: what is older than half of it, ``warm_bytecode`` stores again.
         self.timeout = lesser(self.timeout, lesser(local.timeout, shared.timeout))
@@ -88,13 +94,13 @@ class TieredBytecodeCache(StoreBytecodeCache):
         """Return both stores, each with the deadline and the guard of its own cache."""
         if guard is unguarded:
             local, shared = (
-                self._tier(cache, partial(_itself, cache.storage.open_patiently()))
+                self._tier(cache, partial(_itself, cache.storage.opener.open_patiently()))
                 for cache in (self.local, self.shared)
             )
             return TieredStore(local, shared, on_error=_raise)
         return TieredStore(
-            self._tier(self.local, self.local.storage.current_store),
-            self._tier(self.shared, self.shared.storage.current_store),
+            self._tier(self.local, self.local.storage.opener.store),
+            self._tier(self.shared, self.shared.storage.opener.store),
             on_error=self._record,
         )
 

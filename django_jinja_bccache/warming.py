@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-
-from jinja2 import TemplateSyntaxError
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from django_jinja_bccache.archive import Archive, Held, batches
-from django_jinja_bccache.bytecode import Label, payload_of
-from django_jinja_bccache.compiling import Reference, compile_template
+from django_jinja_bccache.bytecode import Label
+from django_jinja_bccache.compiling import Reference
+from django_jinja_bccache.directories import named_directories
 from django_jinja_bccache.discovery import (
     CachedEngine,
     Source,
@@ -18,69 +17,10 @@ from django_jinja_bccache.discovery import (
     list_templates,
     read_source,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that keeps a template from being served from the cache.
-
-    Attributes:
-        template: The template's name.
-        message: What is wrong.
-        filename: The path of its file, None if it has none or none was found.
-        lineno: The line, None if no single one is wrong.
-    """
-
-    template: str
-    message: str
-    filename: str | None = None
-    lineno: int | None = None
-
-
-@dataclass
-class WarmReport:
-    """What warming, or checking, found and did for one engine.
-
-    Attributes:
-        engine: The engine's NAME.
-        templates: Names of the templates that were looked at.
-        present: Those that were stored already.
-        compiled: Those that were compiled; with ``dry_run`` those that would have been.
-        copied: Those that only one of two tiers held, stored in both without compiling.
-        refreshed: Those stored again without compiling: past half of their time-out, or
-            sealed with a key that is on its way out.
-        missing: Those that the store does not hold in the end.
-        unshareable: Those whose code holds the output of a filter, because an extension
-            needs it while compiling; they are compiled in each process.
-        without_source: Those that their loader serves compiled already.
-        passed_over: Names of hidden files, editors' backups and files that are not text.
-        unlistable: Loaders that cannot tell their templates' names.
-        failed: Templates that do not compile or cannot be stored.
-        dangling: References to templates that do not exist.
-        bytes_stored: Bytes of bytecode that were stored.
-        seconds: How long it took.
-    """
-
-    engine: str
-    templates: list[str] = field(default_factory=list)
-    present: list[str] = field(default_factory=list)
-    compiled: list[str] = field(default_factory=list)
-    copied: list[str] = field(default_factory=list)
-    refreshed: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unshareable: list[str] = field(default_factory=list)
-    without_source: list[str] = field(default_factory=list)
-    passed_over: list[str] = field(default_factory=list)
-    unlistable: list[str] = field(default_factory=list)
-    failed: list[Problem] = field(default_factory=list)
-    dangling: list[Problem] = field(default_factory=list)
-    bytes_stored: int = 0
-    seconds: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        """Whether every template is stored, and names none that does not exist."""
-        return not (self.missing or self.failed or self.dangling)
+from django_jinja_bccache.exceptions import StoreError
+from django_jinja_bccache.parallel import Compilers, Failure, failure_from
+from django_jinja_bccache.publishing import Published, in_order, is_published, publish
+from django_jinja_bccache.reports import Problem, WarmReport
 
 
 def warm(
@@ -89,19 +29,30 @@ def warm(
     include: Collection[str] = (),
     exclude: Collection[str] = (),
     dry_run: bool = False,
+    jobs: int = 1,
+    force: bool = False,
 ) -> WarmReport:
-    """Compile and store every template of an engine that is not stored yet.
+    """Compile and store every template of an engine that is not stored yet, and publish them.
+
+    With ``include`` nothing is published: packs hold all templates.
 
     Args:
         engine: The engine.
         include: Patterns of the templates' names; all templates if empty.
         exclude: Patterns of names to leave out.
         dry_run: Whether to change nothing and only tell what would be compiled.
+        jobs: How many processes compile, 0 for as many as there are processors.
+        force: Whether a published release may get other content.
 
     Raises:
+        ReleaseChanged: The release is published with other content.
         StoreError: The store failed.
     """
-    return _Warming(engine, write=not dry_run).run(include, exclude)
+    with Compilers(engine, jobs) as compilers:
+        warming = _Warming(engine, compilers, write=not dry_run, force=force)
+        report = warming.run(include, exclude)
+    report.jobs, report.remark = compilers.jobs, compilers.remark
+    return report
 
 
 def check(
@@ -117,7 +68,8 @@ def check(
     Raises:
         StoreError: The store failed.
     """
-    return _Warming(engine, write=False, fills=False).run(include, exclude)
+    with Compilers(engine) as compilers:
+        return _Warming(engine, compilers, write=False, fills=False).run(include, exclude)
 
 
 class _Warming:
@@ -125,17 +77,30 @@ class _Warming:
 
     Args:
         engine: The engine.
+        compilers: What compiles its templates.
         write: Whether to store anything.
         fills: Whether what is not stored counts as compiled, else as missing. It is compiled
             either way, to tell what would keep it from being stored.
+        force: Whether a published release may get other content.
     """
 
-    def __init__(self, engine: CachedEngine, *, write: bool, fills: bool = True) -> None:
+    def __init__(
+        self,
+        engine: CachedEngine,
+        compilers: Compilers,
+        *,
+        write: bool,
+        fills: bool = True,
+        force: bool = False,
+    ) -> None:
         self._engine = engine
+        self._compilers = compilers
+        self._force = force
         self._write = write
         self._fills = fills
         self._report = WarmReport(engine.name)
         self._references: list[tuple[Source, Reference]] = []
+        self._sizes: dict[str, int] = {}
 
     def run(self, include: Collection[str], exclude: Collection[str]) -> WarmReport:
         began = time.perf_counter()
@@ -149,8 +114,10 @@ class _Warming:
                 sources = [(self._engine.entry_key(item), item) for item in self._sources(batch)]
                 self._warm_batch(archive, sources)
                 keyed += sources
-            if self._write:
+            if report.bytes_stored:
                 self._prove(archive, keyed)
+            if not include:
+                self._publish(archive, keyed)
         report.passed_over.sort()
         self._find_dangling(set(listing.names))
         report.seconds = time.perf_counter() - began
@@ -175,32 +142,23 @@ class _Warming:
     def _warm_batch(self, archive: Archive, keyed: Sequence[tuple[str, Source]]) -> None:
         held = archive.read([key for key, _ in keyed])
         new: dict[str, tuple[bytes, Label]] = {}
+        to_compile: dict[str, Source] = {}
         for key, source in keyed:
             entry = held.get(key)
             if entry is not None and (entry.is_everywhere or self._fills):
+                self._sizes[key] = entry.unsealed.size
                 self._references += ((source, item) for item in entry.label.references)
                 outcome = self._outcome_for(entry)
                 outcome.append(source.template)
                 if outcome is not self._report.present:
                     new[key] = bytes(entry.unsealed.payload), entry.label
-            elif key in new:  # the same source under the same name, behind another prefix
+            elif key in to_compile:  # the same source under the same name, behind another prefix
                 self._report.present.append(source.template)
             else:
-                self._compile_missing(key, source, new)
+                to_compile[key] = source
+        new |= self._compile(to_compile)
         if self._write:
             self._store(archive, new, dict(keyed))
-
-    def _compile_missing(
-        self, key: str, source: Source, new: dict[str, tuple[bytes, Label]]
-    ) -> None:
-        compiled = self._compile(source)
-        if compiled is None:
-            return
-        if self._fills:
-            self._report.compiled.append(source.template)
-            new[key] = compiled
-        else:
-            self._report.missing.append(source.template)
 
     def _outcome_for(self, held: Held) -> list[str]:
         """Return the list in the report for a template whose entry is held."""
@@ -210,21 +168,24 @@ class _Warming:
         young = timeout is None or time.time() - held.unsealed.created < timeout / 2
         return self._report.present if young and held.is_current else self._report.refreshed
 
-    def _compile(self, source: Source) -> tuple[bytes, Label] | None:
-        try:
-            compiled = compile_template(
-                self._engine.environment, source.text, source.name, source.filename
-            )
-        except Exception as error:  # noqa: BLE001 - an extension may raise anything
-            self._fail(source.template, error, source.filename)
-            return None
-        if not compiled.shareable:
-            self._report.unshareable.append(source.template)
-            return None
-        self._references += ((source, item) for item in compiled.references)
-        checksum = self._engine.cache.get_source_checksum(source.text)
-        label = Label(source.name, checksum, compiled.references)
-        return payload_of(compiled.code, source.name), label
+    def _compile(self, sources: dict[str, Source]) -> dict[str, tuple[bytes, Label]]:
+        compiled = {}
+        outcomes = self._compilers.compile(list(sources.values()))
+        for (key, source), outcome in zip(sources.items(), outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                self._report.failed.append(Problem(source.template, *outcome))
+            elif outcome is None:
+                self._report.unshareable.append(source.template)
+            else:
+                payload, label = outcome
+                self._references += ((source, item) for item in label.references)
+                if self._fills:
+                    self._report.compiled.append(source.template)
+                    self._sizes[key] = len(payload)
+                    compiled[key] = outcome
+                else:
+                    self._report.missing.append(source.template)
+        return compiled
 
     def _store(
         self,
@@ -251,6 +212,47 @@ class _Warming:
             if key not in held or not held[key].is_everywhere
         ]
 
+    def _publish(self, archive: Archive, keyed: Sequence[tuple[str, Source]]) -> None:
+        """Put everything that is stored into packs."""
+        engine, report = self._engine, self._report
+        directories = {
+            os.path.join(os.path.abspath(directory), ""): name
+            for name, directory in named_directories(engine.environment.loader).items()
+        }
+        gone = {*report.missing, *report.unshareable}
+        gone.update(problem.template for problem in report.failed)
+        templates = [
+            Published(
+                item.template,
+                key,
+                self._sizes.get(key, 0),
+                *_root_and_path(item, directories),
+            )
+            for key, item in keyed
+            if item.template not in gone
+        ]
+        if not engine.cache.packs or not templates:
+            return
+        scope = engine.cache.published.scope(engine.environment)
+        if not self._write:
+            if scope.release and not self._fills and not is_published(archive, scope):
+                report.unpublished = f"release {scope.release!r} is not published"
+            return
+        references: dict[str, set[str]] = {}
+        for source, reference in self._references:
+            names = {engine.environment.join_path(name, source.name) for name in reference.names}
+            references.setdefault(source.template, set()).update(names)
+        try:
+            report.packs = publish(
+                archive,
+                scope,
+                in_order(templates, references),
+                lifetime=engine.cache.timeout,
+                force=self._force,
+            )
+        except StoreError as error:
+            report.unpublished = f"packs cannot be stored: {error}"
+
     def _find_dangling(self, known: set[str]) -> None:
         environment = self._engine.environment
         for source, reference in self._references:
@@ -269,8 +271,14 @@ class _Warming:
                 )
 
     def _fail(self, template: str, error: Exception, filename: str | None = None) -> None:
-        lineno = None
-        if isinstance(error, TemplateSyntaxError):
-            filename, lineno = error.filename or filename, error.lineno
-        message = getattr(error, "message", None) or str(error) or type(error).__name__
-        self._report.failed.append(Problem(template, message, filename, lineno))
+        self._report.failed.append(Problem(template, *failure_from(error, filename)))
+
+
+def _root_and_path(source: Source, directories: Mapping[str, str]) -> tuple[str, str]:
+    if source.filename is not None:
+        filename = os.path.abspath(source.filename)
+        for beginning, name in directories.items():
+            if filename.startswith(beginning):
+                path = filename.removeprefix(beginning)
+                return name, "" if path == source.template else path
+    return "", ""

@@ -33,7 +33,7 @@ def note(event):
     elif event.kind == "store":
         loads.append([event.template, "compiled", now - looked_up[event.template]])
     elif event.kind == "hit":
-        loads.append([event.template, "hit", event.seconds])
+        loads.append([event.template, event.origin, event.seconds])
 
 engines["jinja2"].env.bytecode_cache.listeners.append(note)
 began = time.perf_counter()
@@ -70,8 +70,8 @@ def main() -> int:
         warm = json.loads(run("-c", render, show=False))
         print_table(cold, warm)
         run("testproject/manage.py", "clear_bytecode", "--noinput")
-    hits = [outcome for _, outcome, _ in warm["loads"]]
-    return 0 if hits and set(hits) == {"hit"} else 1
+    outcomes = {outcome for _, outcome, _ in warm["loads"]}
+    return 0 if outcomes and "compiled" not in outcomes else 1
 
 
 def print_table(cold: dict, warm: dict) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from django.core.cache import caches
+from django.test import override_settings
 
+from testproject.caches import memcached_cache
 from tests.backends import EVERY_URL, IN_EVERY_RUN, backend  # noqa: F401
 from tests.packages import import_package  # noqa: F401
 from tests.servers import Memcached, PostgreSQL, Proxy, Redis
@@ -123,3 +126,12 @@ def proxy() -> Iterator[Callable[..., Proxy]]:
     """Makes proxies: `proxy(memcached.address, delay=0.001)`."""
     with ExitStack() as proxies:
         yield lambda upstream, **options: proxies.enter_context(Proxy(upstream, **options))
+
+
+@pytest.fixture
+def counted(memcached: Memcached, proxy: Callable[..., Proxy]) -> Iterator[Proxy]:
+    """memcached as the default cache, behind a proxy that counts what it is asked."""
+    counted = proxy(memcached.address)
+    with override_settings(CACHES={"default": memcached_cache([counted.address])}):
+        yield counted
+        caches.close_all()

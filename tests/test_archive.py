@@ -48,7 +48,7 @@ class TestStoring:
         assert held["a"].label == LABEL
         assert held["a"].is_current
         assert before <= held["a"].unsealed.created <= time.time()
-        assert code_from(held["a"].unsealed).co_filename == "x.html"
+        assert code_from(held["a"].unsealed.payload).co_filename == "x.html"
 
     def test_more_entries_than_one_round_trip_takes(self, backend):
         names = [str(number) for number in range(501)]

@@ -269,12 +269,12 @@ class TestOptions:
         cache = make(timeout=days * 24 * 60 * 60)
         page(cache)
         expected = time.time() + days * 24 * 60 * 60
-        expiries = [item.expires_at for item in cache.storage.current_store().scan("")]
+        expiries = [item.expires_at for item in cache.storage.opener.store().scan("")]
         assert expiries == [pytest.approx(expected, abs=30)] * 2
 
     def test_without_a_time_out_an_entry_stays_for_ever(self, make):
         page(cache := make(timeout=None))
-        items = list(cache.storage.current_store().scan(""))
+        items = list(cache.storage.opener.store().scan(""))
         assert [item.expires_at for item in items] == [None, None]
 
 

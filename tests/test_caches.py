@@ -72,7 +72,7 @@ class TestOptions:
     def test_an_entry_stays_for_thirty_days_unless_told_otherwise(self, backend):
         cache = DjangoBytecodeCache()
         load(cache)
-        [item] = cache.storage.current_store().scan("")
+        [item] = cache.storage.opener.store().scan("")
         assert item.expires_at == pytest.approx(time.time() + 30 * 24 * 60 * 60, abs=30)
 
     def test_a_missing_alias_is_named_beside_those_that_there_are(self, backend):

@@ -140,7 +140,10 @@ class Client:
 INSTANCE_OF_CLIENT = Client()
 PLACE = """TEMPLATES engine 'emails', OPTIONS["bytecode_cache"]: """
 FORMS = "an alias in CACHES, the dotted path of a bytecode cache, a dict"
-OPTIONS = "'alias', 'prefix', 'timeout', 'key', 'salt', 'ignore_errors', 'read_only', 'deadline'"
+OPTIONS = (
+    "'alias', 'prefix', 'timeout', 'key', 'salt', 'ignore_errors', 'read_only', 'release', "
+    "'packs', 'deadline'"
+)
 
 
 class TestRefused:

@@ -15,8 +15,9 @@ LONGEST = 300
 # A module imports from the lines above its own, and from nothing else in the package.
 LAYERS = """
 exceptions
+compression
 entry
-signing
+packs signing
 describing
 fingerprint
 compiling
@@ -38,15 +39,18 @@ bridge.database bridge.diskcache bridge.local bridge.nodes bridge.redis
 bridge.clients
 bridge.pylibmc
 bridge.memcached
+opening
 storage
-archive
-packs
-bccache
+archive directories pack_reader
+published
+bccache publishing
 caches tiered
 loader
 conf
 jinja2
 discovery
+reports
+parallel preloading
 clearing warming
 checks
 panels

@@ -185,7 +185,7 @@ class TestEntries:
         load(DjangoBytecodeCache(prefix="others/"), "b.html")
         load(DjangoBytecodeCache(prefix="mine/", key="another"), "b.html")
         signing_key, key = cache.storage.signing_keys[0], heard[-1].key
-        store = cache.storage.current_store()
+        store = cache.storage.opener.store()
         value = store.get(cache.storage.stored_key(key, signing_key))
         store.set(cache.storage.stored_key("0" * len(key), signing_key), value, None)
         assert [entry.template for entry in cache.entries()] == ["a.html"]

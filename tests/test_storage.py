@@ -32,13 +32,13 @@ class TestStoredKey:
     def test_it_is_the_prefix_the_id_of_the_signing_key_and_the_entry_key(self, backend, payload):
         mine = storage(prefix="some/prefix/", key="mine")
         mine.write(KEY, payload, LABEL)
-        [stored] = mine.current_store().scan("")
+        [stored] = mine.opener.store().scan("")
         assert stored.key == f"some/prefix/{SigningKey('mine').id}:{KEY}"
 
     def test_the_value_is_sealed_for_the_entry_key_alone(self, backend, payload):
         mine = storage(prefix="some/prefix/", key="mine")
         mine.write(KEY, payload, LABEL)
-        value = mine.current_store().get(mine.stored_key(KEY, SigningKey("mine")))
+        value = mine.opener.store().get(mine.stored_key(KEY, SigningKey("mine")))
         unsealed = unseal(KEY, value, SigningKey("mine"))
         assert bytes(unsealed.payload) == payload
         assert Label.from_bytes(unsealed.label) == LABEL
@@ -46,7 +46,7 @@ class TestStoredKey:
     def test_a_value_copied_to_another_prefix_is_a_hit_there(self, backend, payload):
         mine, copy = storage(prefix="mine/", key="k"), storage(prefix="copy/", key="k")
         mine.write(KEY, payload, LABEL)
-        store = mine.current_store()
+        store = mine.opener.store()
         signing_key = mine.signing_keys[0]
         value = store.get(mine.stored_key(KEY, signing_key))
         store.set(copy.stored_key(KEY, signing_key), value, None)
@@ -79,7 +79,7 @@ class TestReading:
             storage(key=secret).write(KEY, content, LABEL)
         assert payload_of(rotated.read(KEY, "a.html"), "a.html") == payload
         stored = rotated.stored_key(KEY, SigningKey("new"))
-        rotated.current_store().set(stored, seal(KEY, payload, SigningKey("forged")), None)
+        rotated.opener.store().set(stored, seal(KEY, payload, SigningKey("forged")), None)
         assert payload_of(rotated.read(KEY, "a.html"), "a.html") == other
         assert rotated.statistics().rejected == 0
 
@@ -93,7 +93,7 @@ class TestReading:
             "signature": good[:-1] + bytes([good[-1] ^ 1]),
         }
         for value in values.values():
-            mine.current_store().set(mine.stored_key(KEY, signing_key), value, None)
+            mine.opener.store().set(mine.stored_key(KEY, signing_key), value, None)
             assert mine.read(KEY, "a.html") is None
         statistics = mine.statistics()
         assert statistics.miss_reasons == dict.fromkeys(values, 1)
@@ -103,7 +103,7 @@ class TestReading:
 class TestWriting:
     def test_a_read_only_cache_never_writes(self, backend, payload):
         storage(key="k", read_only=True).write(KEY, payload, LABEL)
-        assert list(storage(key="k").current_store().scan("")) == []
+        assert list(storage(key="k").opener.store().scan("")) == []
 
     def test_a_template_that_names_thousands_of_others_is_stored(self, backend):
         names = [f"a/folder/with/a/long/name/and/number/{number}.html" for number in range(1500)]
@@ -128,7 +128,7 @@ class TestWriting:
             ):
                 mine = storage(key="k")
                 mine.write(KEY, payload, LABEL)
-                value = mine.current_store().get(mine.stored_key(KEY, signing_key))
+                value = mine.opener.store().get(mine.stored_key(KEY, signing_key))
                 assert value[5] == flags
                 assert bytes(unseal(KEY, value, signing_key).payload) == payload
                 assert mine.statistics().oversize == 0
@@ -211,13 +211,13 @@ class TestOpening:
                 return environment.get_template(name).render()
 
             assert page("a.html") == "a"
-            inherited = cache.storage.current_store()
+            inherited = cache.storage.opener.store()
             if os.fork() == 0:
                 signal.alarm(30)  # rather than wait for ever
-                own = page("a.html") == "a" and cache.storage.current_store() is not inherited
+                own = page("a.html") == "a" and cache.storage.opener.store() is not inherited
                 os._exit(0 if own and cache.statistics.hits == 1 else 1)
             assert os.wait()[1] == 0
-            assert page("b.html") == "b" and cache.storage.current_store() is inherited
+            assert page("b.html") == "b" and cache.storage.opener.store() is inherited
             assert cache.statistics.stores == 2
             """,
             way.address,

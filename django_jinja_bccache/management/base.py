@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from argparse import ArgumentTypeError
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -85,6 +86,17 @@ class EngineCommand(BaseCommand):
             text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )
         self.stderr.write("\n".join([*lines, *([f"  {place}"] if place else [])]))
+
+
+def not_negative(text: str) -> int:
+    """Return an argument's number.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none, or negative.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentTypeError(f"{text!r} is not accepted; it must be a number from 0 on")
+    return int(text)
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -77,6 +77,17 @@ class TieredStore:
         """Return at least one value, if there is any: those in the local store will do."""
         return self._find(keys, enough=1)
 
+    def get_latest(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the shared store's values, and the local ones if it fails: other hosts write."""
+        errors: list[StoreError] = []
+        found = _ask(self._shared, lambda store: store.get_many(keys), errors)
+        if found is None:
+            found = _ask(self._local, lambda store: store.get_many(keys), errors) or {}
+            self._settle(errors)
+        else:
+            self._copy(found)
+        return found
+
     def _find(self, keys: Sequence[str], enough: int) -> dict[str, bytes]:
         errors: list[StoreError] = []
         found = _ask(self._local, lambda store: store.get_many(keys), errors) or {}
@@ -175,6 +186,12 @@ def tiers_of(store: Store) -> tuple[Store, ...]:
 def get_any(store: Store, keys: Sequence[str]) -> dict[str, bytes]:
     """Return at least one of the values, if there is any, with as few questions as that takes."""
     ask: Callable[[Sequence[str]], dict[str, bytes]] = getattr(store, "get_any", store.get_many)
+    return ask(keys)
+
+
+def get_latest(store: Store, keys: Sequence[str]) -> dict[str, bytes]:
+    """Return the values as whoever wrote last has left them."""
+    ask: Callable[[Sequence[str]], dict[str, bytes]] = getattr(store, "get_latest", store.get_many)
     return ask(keys)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DIRECTORY = Path(__file__).resolve().parent / ".corpus"
 INDICO = "indico==3.2.9"
 MATERIAL = "mkdocs-material==9.8.1"
+SYNTHETIC = "synthetic-"
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,37 @@ def corpus(name: str) -> Corpus:
         CorpusError: it is neither of the two, or its wheel cannot be had.
     """
     if name == "indico":
-        root = unpacked(INDICO, DIRECTORY, place_indico)
-        # Flask asks the application's loader before those of the modules.
-        folders = sorted(root.iterdir(), key=lambda folder: (folder.name != "web", folder.name))
-        return Corpus(name, root, tuple(folders), indico_environment)
+        return placed(name, unpacked(INDICO, DIRECTORY, place_indico))
     if name == "material":
-        root = unpacked(MATERIAL, DIRECTORY, place_material)
-        return Corpus(name, root, (root,), material_environment)
+        return placed(name, unpacked(MATERIAL, DIRECTORY, place_material))
     raise CorpusError(f'A corpus is "indico" or "material", not {name!r}.')
 
 
 def synthetic(count: int, directory: Path) -> Corpus:
     """Write ``count`` made-up templates below ``directory``; each is about 10 KB of bytecode."""
-    root = directory / f"synthetic-{count}"
+    root = directory / f"{SYNTHETIC}{count}"
     for name, source in made_up.templates(count):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source, encoding="utf-8")
-    return Corpus(root.name, root, (root,), partial(jinja2.Environment, autoescape=True))
+    return placed(root.name, root)
+
+
+def placed(name: str, root: Path) -> Corpus:
+    """Return a corpus whose templates are there already, in ``root``.
+
+    Raises:
+        CorpusError: there is no corpus of that name.
+    """
+    if name == "indico":
+        # Flask asks the application's loader before those of the modules.
+        folders = sorted(root.iterdir(), key=lambda folder: (folder.name != "web", folder.name))
+        return Corpus(name, root, tuple(folders), indico_environment)
+    if name == "material":
+        return Corpus(name, root, (root,), material_environment)
+    if name.startswith(SYNTHETIC):
+        return Corpus(name, root, (root,), partial(jinja2.Environment, autoescape=True))
+    raise CorpusError(f'A corpus is "indico", "material" or "synthetic-…", not {name!r}.')
 
 
 @dataclass

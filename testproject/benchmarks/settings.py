@@ -14,8 +14,14 @@ USE_TZ = True
 
 INSTALLED_APPS = ["django_jinja_bccache"]
 
+RELEASE = os.environ.get("RELEASE") or None
 BYTECODE_CACHE = os.environ.get("BYTECODE_CACHE") or "file"
 CACHES = caches_from(BYTECODE_CACHE, corpus.DIRECTORY / "cache")
+
+
+option = option_from(BYTECODE_CACHE)
+if isinstance(option, str):
+    option = {"alias": option}
 
 
 def engine(name, environment_options):
@@ -26,7 +32,7 @@ def engine(name, environment_options):
         "OPTIONS": {
             "environment": f"testproject.benchmarks.corpus.{name}_environment",
             "loader": corpus.corpus(name).loader(),
-            "bytecode_cache": option_from(BYTECODE_CACHE),
+            "bytecode_cache": {**option, "release": RELEASE},
             **environment_options,
         },
     }

@@ -87,7 +87,7 @@ def test_one_that_does_not_look_it_fails_no_page_and_is_told_by_commands():
         loader = jinja2.DictLoader({"a.html": "Hello"})
         environment = jinja2.Environment(loader=loader, bytecode_cache=cache)
         assert environment.get_template("a.html").render() == "Hello"
-        store = cache.storage.open_patiently()
+        store = cache.storage.opener.open_patiently()
         for read in (lambda: store.get("key"), lambda: store.get_many(["key"])):
             with pytest.raises(ConfigurationError, match=r"CACHES\['pages'\].*asynchronous"):
                 read()

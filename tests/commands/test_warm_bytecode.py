@@ -14,20 +14,21 @@ DJANGO_JINJA = "django_jinja.jinja2.Jinja2"
 KEYS = {
     *("engine", "ok", "templates", "present", "compiled", "copied", "refreshed"),
     *("missing", "unshareable", "without_source", "passed_over", "unlistable", "failed"),
-    *("dangling", "bytes_stored", "seconds"),
+    *("dangling", "packs", "unpublished", "jobs", "remark", "bytes_stored", "seconds"),
 }
 
 
 def stable(text: str) -> str:
     """The text with its bytes and seconds replaced, which differ from run to run."""
-    return re.sub(r"\b[\d.]+ [KM]?B in \d+\.\d s", "SIZE in TIME", text)
+    text = re.sub(r"\b[\d.]+ [KM]?B(?=,| in)", "SIZE", text)
+    return re.sub(r" in \d+\.\d s", " in TIME", text)
 
 
 class TestReport:
     def test_it_says_what_it_stored_and_what_was_there(self, site):
         first, second = site.manage("warm_bytecode"), site.manage("warm_bytecode")
         assert stable(first.stdout) == (
-            "jinja2: 4 templates, 0 stored already, 4 compiled, SIZE in TIME\n"
+            "jinja2: 4 templates, 0 stored already, 4 compiled, SIZE, 1 pack in TIME\n"
         )
         assert second.stdout.startswith("jinja2: 4 templates, 4 stored already, 0 compiled, 0 B")
         assert (first.returncode, second.returncode) == (0, 0)
@@ -37,7 +38,7 @@ class TestReport:
         file_site.manage("warm_bytecode")
         file_site.write("templates/new.html", "New")
         assert stable(file_site.manage("warm_bytecode", "-v", "2").stdout) == (
-            "jinja2: 5 templates, 4 stored already, 1 compiled, SIZE in TIME\n"
+            "jinja2: 5 templates, 4 stored already, 1 compiled, SIZE, 1 pack in TIME\n"
             "  compiled        new.html\n"
             "  stored already  base.html\n"
             "  stored already  home.html\n"
@@ -184,11 +185,27 @@ class TestEngines:
         done = site.manage("warm_bytecode")
         assert (done.returncode, done.stderr) == (0, "")
         assert stable(done.stdout) == (
-            "jinja2: 5 templates, 0 stored already, 5 compiled, SIZE in TIME\n"
-            "stock: 1 template, 0 stored already, 1 compiled, SIZE in TIME\n"
-            "django-jinja: 1 template, 0 stored already, 1 compiled, SIZE in TIME\n"
+            "jinja2: 5 templates, 0 stored already, 5 compiled, SIZE, 1 pack in TIME\n"
+            "stock: 1 template, 0 stored already, 1 compiled, SIZE, 1 pack in TIME\n"
+            "django-jinja: 1 template, 0 stored already, 1 compiled, SIZE, 1 pack in TIME\n"
         )
         assert site.visit("templates.html", "stock.html", "django-jinja.html").compiled == []
+
+    def test_engines_of_other_backends_have_packs_of_their_own(self, file_site):
+        file_site.imports = "from django_jinja_bccache import DjangoBytecodeCache"
+        for name in ("one", "two"):
+            file_site.write(f"{name}/{name}.html", name)
+        cache = Code("DjangoBytecodeCache(release='1')")
+        stock = [
+            file_site.engine(name, backend=STOCK, bytecode_cache=cache)
+            | {"DIRS": [str(file_site.directory / name)]}
+            for name in ("one", "two")
+        ]
+        file_site.settings["TEMPLATES"] = stock
+        for written in (2, 0):
+            done = file_site.manage("warm_bytecode")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout.count(", 1 pack in") == written
 
     def test_one_engine_can_be_chosen(self, file_site):
         mail = file_site.engine("mail", autoescape=False)
@@ -206,7 +223,7 @@ class TestEngines:
         done = file_site.manage("warm_bytecode", "-v", "2")
         assert done.returncode == 0
         assert stable(done.stdout) == (
-            "jinja2: 4 templates, 1 stored already, 3 compiled, SIZE in TIME\n"
+            "jinja2: 4 templates, 1 stored already, 3 compiled, SIZE, 1 pack in TIME\n"
             "  compiled        one/i.html\n"
             "  compiled        one/same.html\n"
             "  compiled        two/i.html\n"

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from unittest.mock import ANY
 
 import pytest
 
@@ -196,7 +197,7 @@ class TestStoredEntries:
         assert (done.returncode, done.stderr) == (0, "")
         assert [line.split(", ")[:3] for line in done.stdout.splitlines()] == [
             ["jinja2: 4 templates", "0 stored already", "4 compiled"],
-            [f"jinja2: removed {4} entries", done.stdout.split(", ")[4].splitlines()[0]],
+            ["jinja2: removed 4 entries and 1 pack", ANY],
             ["jinja2: 4 templates", "0 stored already", "4 compiled"],
         ]
         assert site.visit(*NAMES).compiled == []

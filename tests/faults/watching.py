@@ -10,7 +10,8 @@ import pytest
 from django.template import engines
 from django.test import Client, override_settings
 
-from django_jinja_bccache import storage
+from django_jinja_bccache import opening
+from django_jinja_bccache.pack_reader import PackReader
 from django_jinja_bccache.stores.guard import GuardedStore
 from testproject.caches import caches_from
 from tests.engines import templates_with
@@ -82,8 +83,9 @@ class Watch:
 def site(caplog, monkeypatch):
     """Starts the site with a store: `site("memcached://…")`, or an engine's option beside it."""
     clock = Clock()
-    monkeypatch.setattr(storage, "time", clock)
-    monkeypatch.setitem(GuardedStore.__init__.__kwdefaults__, "clock", clock.monotonic)
+    monkeypatch.setattr(opening, "time", clock)
+    for user in (GuardedStore, PackReader):
+        monkeypatch.setitem(user.__init__.__kwdefaults__, "clock", clock.monotonic)
     caplog.set_level(logging.INFO, "django_jinja_bccache")
     with ExitStack() as running:
 
@@ -93,7 +95,7 @@ def site(caplog, monkeypatch):
             templates = templates_with(bytecode_cache=option)
             running.enter_context(override_settings(TEMPLATES=templates))
             cache = engines["jinja2"].env.bytecode_cache
-            running.callback(lambda: cache.storage.current_store().close())
+            running.callback(lambda: cache.storage.opener.store().close())
             return Watch(cache, caplog, clock)
 
         yield start

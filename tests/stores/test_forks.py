@@ -39,8 +39,8 @@ def read(_=0):
         assert found == values[key], (key, found)
 
 
-def result():
-    return [repr(error) for error in in_threads(4, read)]
+def result(threads=4):
+    return [repr(error) for error in in_threads(threads, read)]
 
 
 assert result() == []  # so that several connections lie idle
@@ -52,7 +52,7 @@ pipes = []
 for _ in range(4):
     receiver, sender = os.pipe()
     if fork() == 0:
-        os.write(sender, json.dumps(result()).encode()[:4000])
+        os.write(sender, json.dumps(result(4 if says_so == "yes" else 1)).encode()[:4000])
         store = None
         gc.collect()  # what is freed here is not to close the parent's connection
         os._exit(0)

@@ -27,7 +27,7 @@ def alias(request, pair):
 
 
 def guarded(store, name):
-    return GuardedStore(store, name=name, deadline=0.5, cooldown=600)
+    return GuardedStore(store, name=name, deadline=2.0, cooldown=600)
 
 
 @pytest.fixture

@@ -11,7 +11,14 @@ from django.core.management.base import CommandError, CommandParser
 from django_jinja_bccache.clearing import ClearReport, Counted, clear, clear_stale
 from django_jinja_bccache.discovery import CachedEngine
 from django_jinja_bccache.exceptions import BytecodeCacheError, NotSupported
-from django_jinja_bccache.management.base import BROKEN, USAGE, EngineCommand, amount, size
+from django_jinja_bccache.management.base import (
+    BROKEN,
+    USAGE,
+    EngineCommand,
+    amount,
+    not_negative,
+    size,
+)
 
 
 class Command(EngineCommand):
@@ -26,7 +33,15 @@ class Command(EngineCommand):
         parser.add_argument(
             "--stale",
             action="store_true",
-            help="keep the entries of the present templates",
+            help="keep the entries of the present templates, and what was published lately",
+        )
+        parser.add_argument(
+            "--keep-releases",
+            type=not_negative,
+            default=3,
+            metavar="N",
+            help="with --stale: keep the newest N publishes of each engine, beside the present "
+            "one (default: %(default)s)",
         )
         parser.add_argument(
             "--dry-run",
@@ -76,7 +91,10 @@ class Command(EngineCommand):
         others = [other for other in self.engines(()) if other.name != engine.name]
         how = {"others": others, "dry_run": options["dry_run"], "counted": counted}
         try:
-            report = clear_stale(engine, **how) if options["stale"] else clear(engine, **how)
+            if options["stale"]:
+                report = clear_stale(engine, keep_releases=options["keep_releases"], **how)
+            else:
+                report = clear(engine, **how)
         except BytecodeCacheError as error:
             cannot_list = options["stale"] and isinstance(error, NotSupported)
             return self.cannot_use("--stale" if cannot_list else "the cache", engine, error)
@@ -86,8 +104,10 @@ class Command(EngineCommand):
 
     def _print(self, report: ClearReport, *, dry_run: bool) -> None:
         verb = "would remove" if dry_run else "removed"
+        packs = f" and {amount(report.packs, 'pack')}" if report.packs else ""
         self.stdout.write(
-            f"{report.engine}: {verb} {amount(report.entries, 'entry')}, {size(report.bytes)}"
+            f"{report.engine}: {verb} {amount(report.entries, 'entry')}{packs}, "
+            f"{size(report.bytes)}"
         )
         if not report.listed:
             self.stdout.write(

@@ -9,9 +9,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from django_jinja_bccache.discovery import CachedEngine
-from django_jinja_bccache.exceptions import BytecodeCacheError
-from django_jinja_bccache.management.base import BROKEN, EngineCommand, amount, size
-from django_jinja_bccache.warming import Problem, WarmReport, check, warm
+from django_jinja_bccache.exceptions import BytecodeCacheError, ReleaseChanged
+from django_jinja_bccache.management.base import BROKEN, EngineCommand, amount, not_negative, size
+from django_jinja_bccache.reports import Problem, WarmReport
+from django_jinja_bccache.warming import check, warm
 
 _NOT_THERE = "no valid entry in the cache"
 _GONE = "stored, but gone from the cache"
@@ -46,6 +47,19 @@ class Command(EngineCommand):
             help="change nothing; tell what would be compiled",
         )
         parser.add_argument(
+            "--jobs",
+            type=not_negative,
+            default=1,
+            metavar="N",
+            help="compile in N processes; 0 for as many as there are processors "
+            "(default: %(default)s)",
+        )
+        parser.add_argument(
+            "--force",
+            action="store_true",
+            help="let a published release get other content",
+        )
+        parser.add_argument(
             "--ignore-errors",
             action="store_true",
             help="exit with 0 although templates are missing or broken",
@@ -66,7 +80,15 @@ class Command(EngineCommand):
             if options["check"]:
                 report = check(engine, **patterns)
             else:
-                report = warm(engine, **patterns, dry_run=options["dry_run"])
+                report = warm(
+                    engine,
+                    **patterns,
+                    dry_run=options["dry_run"],
+                    jobs=options["jobs"],
+                    force=options["force"],
+                )
+        except ReleaseChanged as error:
+            return self.cannot_use("the release", engine, error)
         except BytecodeCacheError as error:
             return self.cannot_use("the cache", engine, error)
         if options["format"] == "text":
@@ -86,6 +108,8 @@ class Command(EngineCommand):
             self.problem(
                 f"{report.engine}: {problem.template}: {problem.message}", _place(problem)
             )
+        if report.unpublished:
+            self.problem(f"{report.engine}: {report.unpublished}")
         missing = _NOT_THERE if options["check"] else _GONE
         for template in report.missing:
             self.problem(f"{report.engine}: {template}: {missing}")
@@ -98,9 +122,10 @@ class Command(EngineCommand):
             return f"{templates}, {stored}, {len(report.missing):,} missing"
         if options["dry_run"]:
             return f"{templates}, {stored}, {len(report.compiled):,} to compile"
+        packs = f", {amount(report.packs, 'pack')}" if report.packs else ""
         return (
             f"{templates}, {stored}, {len(report.compiled):,} compiled, "
-            f"{size(report.bytes_stored)} in {report.seconds:.1f} s"
+            f"{size(report.bytes_stored)}{packs} in {report.seconds:.1f} s"
         )
 
     def _remarks(self, report: WarmReport, options: dict[str, Any]) -> list[str]:
@@ -123,6 +148,8 @@ class Command(EngineCommand):
             ),
         }
         lines = [f"{count:,} {remark}" for remark, count in remarks.items() if count]
+        if report.remark:
+            lines.append(f"--jobs made {report.jobs}: {report.remark}")
         return lines + [
             f"{loader} cannot list its templates: none of them was looked at"
             for loader in report.unlistable

@@ -1,0 +1,215 @@
+"""One scope's packs, as one process reads them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import CodeType
+
+from django_jinja_bccache.bytecode import code_from
+from django_jinja_bccache.entry import Unsealed, unseal
+from django_jinja_bccache.exceptions import EntryRejected
+from django_jinja_bccache.packs import Contents, Place, PlainPlace, Scope, contents_of, label_of
+from django_jinja_bccache.storage import Candidate, EntryStorage
+from django_jinja_bccache.stores.base import Store
+from django_jinja_bccache.stores.tiered import get_any, get_latest
+
+# Packs that are asked for at once: first, and when all of them are wanted.
+_FIRST, _MANY = 16, 128
+# Packs whose contents are held until somebody asks for it; the oldest go first.
+_MOST_HELD = 64
+
+
+class PackReader:
+    """One scope's packs, as one process reads them. Safe to share between threads.
+
+    What it has fetched it holds until it is asked for, within bounds.
+
+    Args:
+        storage: Where the packs are.
+        scope: Whose they are.
+        cooldown: Seconds after which it asks again for packs that were not there.
+        patience: Seconds that a thread waits for another one's fetching.
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(
+        self,
+        storage: EntryStorage,
+        scope: Scope,
+        *,
+        cooldown: float,
+        patience: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage = storage
+        self._prefix = scope.prefix
+        self._cooldown = cooldown
+        self._patience = patience
+        self._clock = clock
+        self._locks: dict[int, threading.Lock] = {}
+        self._retry_at: float | None = 0.0  # None while all is well
+        self._expects_all = False
+        self._publish = ""
+        self._count = 0
+        self._is_latest = False
+        self._places: Mapping[str, PlainPlace] = {}
+        self._by_digest: Mapping[bytes, PlainPlace] = {}
+        self._asked: set[int] = set()
+        self._sealed: dict[int, list[Candidate]] = {}
+        self._opened: set[int] = set()
+        self._payloads: dict[bytes, bytes] = {}
+        self._held: deque[tuple[int, list[bytes]]] = deque()
+
+    def code(self, digest: bytes) -> CodeType | None:
+        """Return the code of an entry, None if the packs do not hold it (any more)."""
+        if not self._is_ready_for(digest):
+            with self._alone() as is_alone:
+                if is_alone:
+                    self._get_ready_for(digest)
+        payload = self._payloads.pop(digest, None)
+        if payload is None:
+            return None
+        try:
+            return code_from(payload)
+        except EntryRejected:
+            return None
+
+    def place(self, template: str) -> Place | None:
+        """Return where a template was published, None if it was not."""
+        if self._wants_publish():
+            with self._alone() as is_alone:
+                if is_alone:
+                    self._find_publish()
+        place = self._places.get(template)
+        return None if place is None else Place(*place)
+
+    def expect_all(self) -> list[str]:
+        """Fetch many packs at once from now on; return the published names in their order."""
+        self._expects_all = True
+        self.place("")
+        return list(self._places)
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Wait until no other thread fetches; tell whether that was in time."""
+        # One for each process: in a forked child, whoever held its parent's may not exist.
+        lock = self._locks.setdefault(os.getpid(), threading.Lock())
+        acquired = lock.acquire(timeout=self._patience)
+        try:
+            yield acquired
+        finally:
+            if acquired:
+                lock.release()
+
+    def _wants_publish(self) -> bool:
+        return self._retry_at is not None and self._clock() >= self._retry_at
+
+    def _is_ready_for(self, digest: bytes) -> bool:
+        """Tell whether nothing is to be fetched or opened, now or soon, for this entry."""
+        place = self._by_digest.get(digest)
+        if place is None:
+            is_old = bool(self._publish) and not self._is_latest
+            return not (is_old or self._wants_publish())
+        _, number, _, _, others = place
+        return number in self._opened and self._asked.issuperset(others)
+
+    def _get_ready_for(self, digest: bytes) -> None:
+        self._find_publish()
+        if digest not in self._by_digest and self._publish and not self._is_latest:
+            self._find_publish(latest=True)
+        place = self._by_digest.get(digest)
+        if place is not None:
+            _, number, _, _, others = place
+            self._fetch(number, others)
+            if number not in self._opened:
+                self._open(number)
+
+    def _find_publish(self, *, latest: bool = False) -> None:
+        """Fetch the first packs, and learn from pack 0 what there is."""
+        if not latest and not self._wants_publish():
+            return
+        # A local tier that has pack 0 has what came with it.
+        found = self._fetch_numbers(range(_FIRST), get_latest if latest else get_any)
+        # Not before: other threads are to wait for what is on its way.
+        self._retry_at = self._clock() + self._cooldown
+        self._is_latest = latest or not self._storage.opener.has_tiers
+        first = self._authentic(0, found.pop(0, []))
+        if first is None:
+            return
+        try:
+            contents = contents_of(first)
+        except EntryRejected as rejected:
+            self._note(0, rejected)
+            return
+        label = label_of(first)
+        self._sealed = found
+        self._asked, self._opened = set(range(_FIRST)), set()
+        self._publish, self._count = label.publish, label.total
+        self._places = contents.places
+        self._by_digest = {place[0]: place for place in contents.places.values()}
+        self._hold(0, contents)
+        self._retry_at = None
+
+    def _fetch(self, number: int, others: Sequence[int]) -> None:
+        """Fetch a pack, with those that will be asked for next."""
+        wanted = {number, *others} - self._asked
+        if wanted and self._expects_all:
+            wanted.update(range(number, min(number + _MANY, self._count)))
+            wanted -= self._asked
+        if wanted:
+            while len(self._sealed) > _MANY:
+                self._asked.discard(oldest := next(iter(self._sealed)))
+                del self._sealed[oldest]
+            self._asked |= wanted
+            self._sealed.update(self._fetch_numbers(sorted(wanted), _get_many))
+
+    def _fetch_numbers(
+        self, numbers: Sequence[int], ask: Callable[[Store, Sequence[str]], dict[str, bytes]]
+    ) -> dict[int, list[Candidate]]:
+        keys = {f"{self._prefix}{number}": number for number in numbers}
+        found = self._storage.fetch_many(list(keys), ask)
+        return {keys[key]: candidates for key, candidates in found.items()}
+
+    def _open(self, number: int) -> None:
+        unsealed = self._authentic(number, self._sealed.pop(number, []))
+        try:
+            if unsealed is not None and label_of(unsealed).publish == self._publish:
+                self._hold(number, contents_of(unsealed))
+                return
+        except EntryRejected as rejected:
+            self._note(number, rejected)
+        # Lost, or of another publish. There may be a whole one later.
+        self._opened.add(number)
+        self._retry_at = self._clock() + self._cooldown
+
+    def _authentic(self, number: int, candidates: Sequence[Candidate]) -> Unsealed | None:
+        for signing_key, value in candidates:
+            try:
+                return unseal(f"{self._prefix}{number}", value, signing_key)
+            except EntryRejected as rejected:
+                self._note(number, rejected)
+        return None
+
+    def _note(self, number: int, rejected: EntryRejected) -> None:
+        key = f"{self._prefix}{number}"
+        self._storage.recorder.record("rejected", None, key, reason=rejected.reason)
+
+    def _hold(self, number: int, contents: Contents) -> None:
+        self._payloads |= contents.payloads
+        self._opened.add(number)
+        self._held.append((number, list(contents.payloads)))
+        if len(self._held) > _MOST_HELD:
+            oldest, digests = self._held.popleft()
+            if [digest for digest in digests if self._payloads.pop(digest, None) is not None]:
+                # To be fetched again for what was not asked for yet.
+                self._opened.discard(oldest)
+                self._asked.discard(oldest)
+
+
+def _get_many(store: Store, keys: Sequence[str]) -> dict[str, bytes]:
+    return store.get_many(keys)

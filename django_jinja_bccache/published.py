@@ -1,0 +1,108 @@
+"""What a cache serves of what was published: a reader of packs for each environment."""
+
+from __future__ import annotations
+
+import time
+from hashlib import blake2b
+from types import CodeType
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from jinja2 import Environment
+
+from django_jinja_bccache.directories import named_directories
+from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE, fingerprint
+from django_jinja_bccache.pack_reader import PackReader
+from django_jinja_bccache.packs import Place, Scope
+from django_jinja_bccache.storage import EntryStorage
+
+#: The NAMEs of the engines whose environments these are.
+engine_names: WeakKeyDictionary[Environment, str] = WeakKeyDictionary()
+
+
+def engine_name(environment: Environment) -> str:
+    """Return the NAME of an environment's engine, or what tells it from others without one.
+
+    Only the template backend of this package tells its NAME. Another backend's environments are
+    told apart by where their templates are, and by whether they escape.
+    """
+    name = engine_names.get(environment)
+    if name is None:
+        escapes = environment.autoescape
+        seen = [*named_directories(environment.loader), getattr(escapes, "__qualname__", escapes)]
+        digest = blake2b(repr(seen).encode(), digest_size=8).hexdigest()
+        name = engine_names[environment] = f"({digest})"
+    return name
+
+
+class Cache(Protocol):
+    """What it needs of a cache: its options, and where its values are."""
+
+    storage: EntryStorage
+    enabled: bool
+    packs: bool
+    release: str | None
+    salt: str
+    cooldown: float
+    deadline: float
+
+
+class Published:
+    """What one cache serves from packs.
+
+    Args:
+        cache: The cache.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._readers: dict[tuple[str, str], PackReader] = {}
+
+    def scope(self, environment: Environment) -> Scope:
+        """Return whose packs an environment's are."""
+        own = fingerprint(environment, self._cache.salt)
+        return Scope(engine_name(environment), own, self._cache.release or "")
+
+    def expect_all(self, environment: Environment) -> list[str]:
+        """Fetch many packs at once from now on; return the published names in their order."""
+        reader = self._reader(environment, fingerprint(environment, self._cache.salt))
+        return [] if reader is None else reader.expect_all()
+
+    def released(self, environment: Environment, template: str) -> tuple[CodeType, Place] | None:
+        """Return the code of a template in the cache's release, and where its file is."""
+        if self._cache.release is None:
+            return None
+        own = fingerprint(environment, self._cache.salt)
+        reader = self._reader(environment, own)
+        place = None if reader is None else reader.place(template)
+        if place is None:
+            return None
+        key = own + place.digest.hex()
+        code = self.code(environment, key, template) or self._cache.storage.read(key, template)
+        return None if code is None else (code, place)
+
+    def code(self, environment: Environment, key: str, template: str) -> CodeType | None:
+        """Return the code under an entry key, None if the packs do not hold it."""
+        began = time.perf_counter()
+        reader = self._reader(environment, key[:FINGERPRINT_SIZE])
+        code = None if reader is None else reader.code(bytes.fromhex(key[FINGERPRINT_SIZE:]))
+        if code is not None:
+            seconds = time.perf_counter() - began
+            recorder = self._cache.storage.recorder
+            recorder.record("hit", template, key, seconds=seconds, origin="pack")
+        return code
+
+    def _reader(self, environment: Environment, own_fingerprint: str) -> PackReader | None:
+        if not (self._cache.packs and self._cache.enabled):
+            return None
+        which = engine_name(environment), own_fingerprint
+        reader = self._readers.get(which)
+        if reader is None:
+            reader = PackReader(
+                self._cache.storage,
+                Scope(*which, self._cache.release or ""),
+                cooldown=self._cache.cooldown,
+                patience=self._cache.deadline / 4,
+            )
+            reader = self._readers.setdefault(which, reader)
+        return reader

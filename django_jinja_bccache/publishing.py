@@ -1,0 +1,237 @@
+"""Writing packs: in which order templates go into them, and when they are written anew."""
+
+from __future__ import annotations
+
+import json
+import marshal
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from django_jinja_bccache.archive import Archive, Copy
+from django_jinja_bccache.exceptions import EntryRejected, ReleaseChanged
+from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
+from django_jinja_bccache.packs import (
+    PACK_SIZE,
+    PackLabel,
+    PlainPlace,
+    Scope,
+    contents_of,
+    label_of,
+)
+
+# A template that this many others name is likely to be part of any page.
+_SHARED_BY = 3
+# About what the index takes for a template, beside its name and path.
+_INDEX_SIZE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One template to publish.
+
+    Attributes:
+        template: Its name.
+        key: Its entry key.
+        size: Bytes of its bytecode.
+        root: See ``Place``, as for ``path``.
+        path: The file's path below its root.
+        needs: The names of the templates that it names, and of those that these name.
+    """
+
+    template: str
+    key: str
+    size: int
+    root: str = ""
+    path: str = ""
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def digest(self) -> bytes:
+        """The part of the entry key that is not the fingerprint."""
+        return bytes.fromhex(self.key[FINGERPRINT_SIZE:])
+
+
+def in_order(
+    templates: Iterable[Published], references: Mapping[str, Iterable[str]]
+) -> list[Published]:
+    """Put those first that many others name, then go folder by folder; tell what each needs.
+
+    Args:
+        templates: The templates.
+        references: The names that each template names.
+    """
+    named = Counter(name for names in references.values() for name in set(names))
+
+    def rank(item: Published) -> tuple[int, str, str]:
+        count = named[item.template]
+        folder, _, base = item.template.rpartition("/")
+        return (-count if count >= _SHARED_BY else 0, folder, base)
+
+    return [
+        replace(item, needs=_closure(item.template, references))
+        for item in sorted(templates, key=rank)
+    ]
+
+
+def _closure(template: str, references: Mapping[str, Iterable[str]]) -> frozenset[str]:
+    found: set[str] = set()
+    stack = [template]
+    while stack:
+        new = set(references.get(stack.pop(), ())) - found
+        found |= new
+        stack += new
+    return frozenset(found)
+
+
+def publish(
+    archive: Archive,
+    scope: Scope,
+    templates: Sequence[Published],
+    *,
+    lifetime: float | None,
+    force: bool = False,
+) -> int:
+    """Write the packs of one scope, unless they are there already.
+
+    Args:
+        archive: The cache's archive, which holds the entries.
+        scope: Whose packs they are.
+        templates: The templates in the order in which they are to lie.
+        lifetime: Seconds that packs are kept, None for ever. Past half of it they are
+            written anew.
+        force: Whether a published release may get other content.
+
+    Returns:
+        How many packs were written, 0 if all were there.
+
+    Raises:
+        ReleaseChanged: The release is published with other content.
+        StoreError: The store failed.
+    """
+    packs = _cut(templates)
+    keys = [f"{scope.prefix}{number}" for number in range(len(packs))]
+    label = _label(scope, packs)
+    before = archive.copies(keys)
+    if scope.release and not force:
+        _refuse_change(scope.release, templates, before.get(keys[0], []))
+    is_there = [
+        sum(_is_current(copy, label.publish, lifetime) for copy in before.get(key, []))
+        for key in keys
+    ]
+    if all(count == archive.tier_count for count in is_there):
+        return 0
+    for number in reversed(range(len(packs))):
+        places = {} if number else _places(packs)
+        contents = (_payloads(archive, packs[number]), places)
+        archive.store_pack(keys[number], marshal.dumps(contents), json.dumps(label).encode())
+    return len(packs)
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Packs that were published together.
+
+    Attributes:
+        label: What they say of themselves.
+        created: When, in seconds since the epoch.
+        pack_keys: The entry keys of the packs.
+        entry_keys: The entry keys of the templates.
+    """
+
+    label: PackLabel
+    created: int
+    pack_keys: tuple[str, ...]
+    entry_keys: tuple[str, ...]
+
+
+def read_publishes(archive: Archive, prefixes: Iterable[str]) -> dict[str, Publish]:
+    """Return what pack 0 tells of each scope, whose packs' keys begin with these prefixes."""
+    found = {}
+    copies = archive.copies([f"{prefix}0" for prefix in prefixes])
+    for key, each in copies.items():
+        newest = max(each, key=lambda copy: copy.unsealed.created).unsealed
+        label, prefix = label_of(newest), key[:-1]
+        try:
+            places = contents_of(newest).places
+        except EntryRejected:  # it cannot be decompressed here
+            places = {}
+        found[prefix] = Publish(
+            label,
+            newest.created,
+            tuple(f"{prefix}{number}" for number in range(label.total)),
+            tuple(label.fingerprint + place[0].hex() for place in places.values()),
+        )
+    return found
+
+
+def is_published(archive: Archive, scope: Scope) -> bool:
+    """Tell whether all packs of a scope are there, and belong together."""
+    published = read_publishes(archive, [scope.prefix]).get(scope.prefix)
+    if published is None:
+        return False
+    found = archive.copies(published.pack_keys)
+    return all(
+        any(label_of(copy.unsealed) == published.label for copy in found.get(key, []))
+        for key in published.pack_keys
+    )
+
+
+def _label(scope: Scope, packs: Sequence[Sequence[Published]]) -> PackLabel:
+    identity = json.dumps(
+        [[(item.key, item.root, item.path, sorted(item.needs)) for item in pack] for pack in packs]
+    )
+    publish_id = blake2b(identity.encode(), digest_size=12).hexdigest()
+    return PackLabel(publish_id, len(packs), scope.engine, scope.fingerprint, scope.release)
+
+
+def _cut(templates: Sequence[Published]) -> list[list[Published]]:
+    packs: list[list[Published]] = [[]]
+    # The index is in the first.
+    size = sum(_INDEX_SIZE + len(item.template) + len(item.path) for item in templates)
+    for item in templates:
+        if size + item.size > PACK_SIZE and (packs[-1] or len(packs) == 1):
+            packs.append([])
+            size = 0
+        packs[-1].append(item)
+        size += item.size
+    return packs
+
+
+def _places(packs: Sequence[Sequence[Published]]) -> dict[str, PlainPlace]:
+    numbers = {item.template: number for number, pack in enumerate(packs) for item in pack}
+    places = {}
+    for number, pack in enumerate(packs):
+        for item in pack:
+            others = {numbers[name] for name in item.needs if name in numbers} - {number}
+            places[item.template] = (
+                item.digest, number, item.root, item.path, tuple(sorted(others)),
+            )  # fmt: skip
+    return places
+
+
+def _payloads(archive: Archive, pack: Sequence[Published]) -> dict[bytes, bytes]:
+    held = archive.read([item.key for item in pack])
+    return {
+        item.digest: bytes(held[item.key].unsealed.payload) for item in pack if item.key in held
+    }
+
+
+def _is_current(copy: Copy, publish_id: str, lifetime: float | None) -> bool:
+    if not copy.is_current or label_of(copy.unsealed).publish != publish_id:
+        return False
+    return lifetime is None or time.time() - copy.unsealed.created < lifetime / 2
+
+
+def _refuse_change(release: str, templates: Sequence[Published], before: Sequence[Copy]) -> None:
+    now = {(item.template, item.digest) for item in templates}
+    for copy in before:
+        try:
+            places = contents_of(copy.unsealed).places
+        except EntryRejected:  # nobody here can read it
+            continue
+        then = {(template, place[0]) for template, place in places.items()}
+        if now != then:
+            raise ReleaseChanged(release, sorted({template for template, _ in now ^ then}))
