@@ -31,7 +31,10 @@ class ReleaseLoader(BaseLoader):
         #: The loader that reads sources.
         self.source_loader = loader
         self._cache = cache
-        self._directories = named_directories(loader)
+        self._directories = {
+            name: os.path.join(directory, "")
+            for name, directory in named_directories(loader).items()
+        }
         self.has_source_access = loader.has_source_access
 
     def get_source(
@@ -65,4 +68,4 @@ class ReleaseLoader(BaseLoader):
 
     def _filename(self, name: str, place: Place) -> str:
         directory = self._directories.get(place.root)
-        return NO_FILE if directory is None else os.path.join(directory, place.path or name)
+        return NO_FILE if directory is None else directory + (place.path or name)

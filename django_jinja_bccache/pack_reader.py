@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import CodeType
 
-from django_jinja_bccache.bytecode import code_from
 from django_jinja_bccache.entry import Unsealed, unseal
 from django_jinja_bccache.exceptions import EntryRejected
 from django_jinja_bccache.packs import Contents, Place, PlainPlace, Scope, contents_of, label_of
@@ -18,10 +17,10 @@ from django_jinja_bccache.storage import Candidate, EntryStorage
 from django_jinja_bccache.stores.base import Store
 from django_jinja_bccache.stores.tiered import get_any, get_latest
 
-# Packs that are asked for at once: first, and when all of them are wanted.
-_FIRST, _MANY = 16, 128
-# Packs whose contents are held until somebody asks for it; the oldest go first.
-_MOST_HELD = 64
+# Packs that are asked for at once: first, and at most.
+_FIRST, _MOST = 8, 64
+# Packs whose code is held until somebody asks for it; the oldest go first.
+_MOST_HELD = 32
 
 
 class PackReader:
@@ -53,7 +52,7 @@ class PackReader:
         self._clock = clock
         self._locks: dict[int, threading.Lock] = {}
         self._retry_at: float | None = 0.0  # None while all is well
-        self._expects_all = False
+        self._ahead = 0
         self._publish = ""
         self._count = 0
         self._is_latest = False
@@ -62,7 +61,7 @@ class PackReader:
         self._asked: set[int] = set()
         self._sealed: dict[int, list[Candidate]] = {}
         self._opened: set[int] = set()
-        self._payloads: dict[bytes, bytes] = {}
+        self._codes: dict[bytes, CodeType] = {}
         self._held: deque[tuple[int, list[bytes]]] = deque()
 
     def code(self, digest: bytes) -> CodeType | None:
@@ -71,13 +70,7 @@ class PackReader:
             with self._alone() as is_alone:
                 if is_alone:
                     self._get_ready_for(digest)
-        payload = self._payloads.pop(digest, None)
-        if payload is None:
-            return None
-        try:
-            return code_from(payload)
-        except EntryRejected:
-            return None
+        return self._codes.pop(digest, None)
 
     def place(self, template: str) -> Place | None:
         """Return where a template was published, None if it was not."""
@@ -90,7 +83,7 @@ class PackReader:
 
     def expect_all(self) -> list[str]:
         """Fetch many packs at once from now on; return the published names in their order."""
-        self._expects_all = True
+        self._ahead = _MOST
         self.place("")
         return list(self._places)
 
@@ -158,11 +151,12 @@ class PackReader:
     def _fetch(self, number: int, others: Sequence[int]) -> None:
         """Fetch a pack, with those that will be asked for next."""
         wanted = {number, *others} - self._asked
-        if wanted and self._expects_all:
-            wanted.update(range(number, min(number + _MANY, self._count)))
-            wanted -= self._asked
         if wanted:
-            while len(self._sealed) > _MANY:
+            # A process that goes on asking will want them all: ever more at once.
+            last = min(number + self._ahead, self._count)
+            wanted |= set(range(number, last)) - self._asked
+            self._ahead = min(2 * self._ahead or 1, _MOST)
+            while len(self._sealed) > _MOST:
                 self._asked.discard(oldest := next(iter(self._sealed)))
                 del self._sealed[oldest]
             self._asked |= wanted
@@ -200,12 +194,12 @@ class PackReader:
         self._storage.recorder.record("rejected", None, key, reason=rejected.reason)
 
     def _hold(self, number: int, contents: Contents) -> None:
-        self._payloads |= contents.payloads
+        self._codes |= contents.codes
         self._opened.add(number)
-        self._held.append((number, list(contents.payloads)))
+        self._held.append((number, list(contents.codes)))
         if len(self._held) > _MOST_HELD:
             oldest, digests = self._held.popleft()
-            if [digest for digest in digests if self._payloads.pop(digest, None) is not None]:
+            if [digest for digest in digests if self._codes.pop(digest, None) is not None]:
                 # To be fetched again for what was not asked for yet.
                 self._opened.discard(oldest)
                 self._asked.discard(oldest)

@@ -11,12 +11,13 @@ import json
 import marshal
 from dataclasses import dataclass
 from hashlib import blake2b
+from types import CodeType
 from typing import NamedTuple
 
 from django_jinja_bccache.entry import Unsealed
 
 #: Bytes of bytecode that make a pack full.
-PACK_SIZE = 64 * 1024
+PACK_SIZE = 128 * 1024
 #: What tells the entry key of a pack from a template's, which is hexadecimal.
 PACK_PREFIX = "pack."
 # Of what packs hold: packs of unlike formats never meet under a key.
@@ -72,14 +73,12 @@ class Contents(NamedTuple):
     """What a pack holds.
 
     Attributes:
-        payloads: The marshalled code objects, by the digests of their entries. Only what is
-            asked for is made an object: a page needs a few of them, and the garbage collector
-            looks at them all.
+        codes: The code objects, by the digests of their entries.
         places: In pack 0, the places of all published templates by their names, in the order
             of the packs.
     """
 
-    payloads: dict[bytes, bytes]
+    codes: dict[bytes, CodeType]
     places: dict[str, PlainPlace]
 
 

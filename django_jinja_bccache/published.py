@@ -72,13 +72,18 @@ class Published:
         """Return the code of a template in the cache's release, and where its file is."""
         if self._cache.release is None:
             return None
+        began = time.perf_counter()
         own = fingerprint(environment, self._cache.salt)
         reader = self._reader(environment, own)
         place = None if reader is None else reader.place(template)
-        if place is None:
+        if reader is None or place is None:
             return None
         key = own + place.digest.hex()
-        code = self.code(environment, key, template) or self._cache.storage.read(key, template)
+        code = reader.code(place.digest)
+        if code is None:
+            code = self._cache.storage.read(key, template)
+        else:
+            self._record(template, key, began)
         return None if code is None else (code, place)
 
     def code(self, environment: Environment, key: str, template: str) -> CodeType | None:
@@ -87,10 +92,12 @@ class Published:
         reader = self._reader(environment, key[:FINGERPRINT_SIZE])
         code = None if reader is None else reader.code(bytes.fromhex(key[FINGERPRINT_SIZE:]))
         if code is not None:
-            seconds = time.perf_counter() - began
-            recorder = self._cache.storage.recorder
-            recorder.record("hit", template, key, seconds=seconds, origin="pack")
+            self._record(template, key, began)
         return code
+
+    def _record(self, template: str, key: str, began: float) -> None:
+        seconds = time.perf_counter() - began
+        self._cache.storage.recorder.record("hit", template, key, seconds=seconds, origin="pack")
 
     def _reader(self, environment: Environment, own_fingerprint: str) -> PackReader | None:
         if not (self._cache.packs and self._cache.enabled):

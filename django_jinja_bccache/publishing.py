@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from types import CodeType
 
 from django_jinja_bccache.archive import Archive, Copy
+from django_jinja_bccache.bytecode import code_from
 from django_jinja_bccache.exceptions import EntryRejected, ReleaseChanged
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
 from django_jinja_bccache.packs import (
@@ -125,7 +127,7 @@ def publish(
         return 0
     for number in reversed(range(len(packs))):
         places = {} if number else _places(packs)
-        contents = (_payloads(archive, packs[number]), places)
+        contents = (_codes(archive, packs[number]), places)
         archive.store_pack(keys[number], marshal.dumps(contents), json.dumps(label).encode())
     return len(packs)
 
@@ -212,10 +214,12 @@ def _places(packs: Sequence[Sequence[Published]]) -> dict[str, PlainPlace]:
     return places
 
 
-def _payloads(archive: Archive, pack: Sequence[Published]) -> dict[bytes, bytes]:
+def _codes(archive: Archive, pack: Sequence[Published]) -> dict[bytes, CodeType]:
     held = archive.read([item.key for item in pack])
     return {
-        item.digest: bytes(held[item.key].unsealed.payload) for item in pack if item.key in held
+        item.digest: code_from(held[item.key].unsealed.payload)
+        for item in pack
+        if item.key in held
     }
 
 
