@@ -6,10 +6,11 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import CodeType
 
+from django_jinja_bccache.bytecode import code_from
 from django_jinja_bccache.entry import Unsealed, unseal
 from django_jinja_bccache.exceptions import EntryRejected
 from django_jinja_bccache.packs import Contents, Place, PlainPlace, Scope, contents_of, label_of
@@ -19,6 +20,8 @@ from django_jinja_bccache.stores.tiered import get_any, get_latest
 
 # Packs that are asked for at once: first, and at most.
 _FIRST, _MOST = 8, 64
+# Pages that get what they need and no more; what comes after them gets whole packs.
+_PAGES = 3
 # Packs whose code is held until somebody asks for it; the oldest go first.
 _MOST_HELD = 32
 
@@ -47,6 +50,7 @@ class PackReader:
     ) -> None:
         self._storage = storage
         self._prefix = scope.prefix
+        self._fingerprint = scope.fingerprint
         self._cooldown = cooldown
         self._patience = patience
         self._clock = clock
@@ -57,8 +61,10 @@ class PackReader:
         self._count = 0
         self._is_latest = False
         self._places: Mapping[str, PlainPlace] = {}
-        self._by_digest: Mapping[bytes, PlainPlace] = {}
+        self._table: Sequence[PlainPlace] = ()
+        self._positions: Mapping[bytes, int] = {}
         self._asked: set[int] = set()
+        self._pages = 0
         self._sealed: dict[int, list[Candidate]] = {}
         self._opened: set[int] = set()
         self._codes: dict[bytes, CodeType] = {}
@@ -104,23 +110,50 @@ class PackReader:
 
     def _is_ready_for(self, digest: bytes) -> bool:
         """Tell whether nothing is to be fetched or opened, now or soon, for this entry."""
-        place = self._by_digest.get(digest)
-        if place is None:
+        position = self._positions.get(digest)
+        if position is None:
             is_old = bool(self._publish) and not self._is_latest
             return not (is_old or self._wants_publish())
-        _, number, _, _, others = place
-        return number in self._opened and self._asked.issuperset(others)
+        return position in self._asked and self._asked.issuperset(self._table[position][4])
 
     def _get_ready_for(self, digest: bytes) -> None:
+        """Get a template's code, and that of all it needs, with one question at most."""
         self._find_publish()
-        if digest not in self._by_digest and self._publish and not self._is_latest:
+        if digest not in self._positions and self._publish and not self._is_latest:
             self._find_publish(latest=True)
-        place = self._by_digest.get(digest)
-        if place is not None:
-            _, number, _, _, others = place
-            self._fetch(number, others)
-            if number not in self._opened:
-                self._open(number)
+        position = self._positions.get(digest)
+        if position is None:
+            return
+        wanted = {position, *self._table[position][4]} - self._asked
+        self._asked |= wanted
+        numbers = {self._table[each][1] for each in wanted} - self._opened
+        if numbers and not self._ahead and not numbers <= self._sealed.keys():
+            self._fetch_entries(wanted)
+            if digest in self._codes:
+                return
+            numbers = {self._table[position][1]}
+        self._fetch(numbers - self._sealed.keys())
+        for number in sorted(numbers):
+            self._open(number)
+
+    def _fetch_entries(self, positions: Collection[int]) -> None:
+        """Fetch what a page needs, and no more: packs would bring their other templates, too."""
+        digests = [self._table[position][0] for position in positions]
+        keys = {
+            self._fingerprint + digest.hex(): digest
+            for digest in digests
+            if digest not in self._codes
+        }
+        for key, candidates in self._storage.fetch_many(list(keys), _get_many).items():
+            unsealed = self._authentic(key, candidates)
+            if unsealed is not None:
+                with suppress(EntryRejected):
+                    self._codes[keys[key]] = code_from(unsealed.payload)
+        gone = [each for each in positions if self._table[each][0] not in self._codes]
+        self._asked.difference_update(gone)
+        # A process that goes on asking will want them all.
+        self._pages += 1
+        self._ahead = int(bool(gone) or self._pages >= _PAGES)
 
     def _find_publish(self, *, latest: bool = False) -> None:
         """Fetch the first packs, and learn from pack 0 what there is."""
@@ -131,35 +164,32 @@ class PackReader:
         # Not before: other threads are to wait for what is on its way.
         self._retry_at = self._clock() + self._cooldown
         self._is_latest = latest or not self._storage.opener.has_tiers
-        first = self._authentic(0, found.pop(0, []))
+        first = self._authentic(f"{self._prefix}0", found.pop(0, []))
         if first is None:
             return
         try:
             contents = contents_of(first)
         except EntryRejected as rejected:
-            self._note(0, rejected)
+            self._note(f"{self._prefix}0", rejected)
             return
         label = label_of(first)
         self._sealed = found
-        self._asked, self._opened = set(range(_FIRST)), set()
+        self._asked, self._opened = set(), set()
         self._publish, self._count = label.publish, label.total
-        self._places = contents.places
-        self._by_digest = {place[0]: place for place in contents.places.values()}
+        self._places, self._table = contents.places, list(contents.places.values())
+        self._positions = {place[0]: position for position, place in enumerate(self._table)}
         self._hold(0, contents)
         self._retry_at = None
 
-    def _fetch(self, number: int, others: Sequence[int]) -> None:
-        """Fetch a pack, with those that will be asked for next."""
-        wanted = {number, *others} - self._asked
+    def _fetch(self, wanted: set[int]) -> None:
+        """Fetch packs, and those that come after them: ever more at once."""
         if wanted:
-            # A process that goes on asking will want them all: ever more at once.
-            last = min(number + self._ahead, self._count)
-            wanted |= set(range(number, last)) - self._asked
-            self._ahead = min(2 * self._ahead or 1, _MOST)
+            first = min(wanted)
+            wanted.update(range(first, min(first + self._ahead, self._count)))
+            wanted -= self._sealed.keys() | self._opened
+            self._ahead = min(2 * self._ahead, _MOST)
             while len(self._sealed) > _MOST:
-                self._asked.discard(oldest := next(iter(self._sealed)))
-                del self._sealed[oldest]
-            self._asked |= wanted
+                del self._sealed[next(iter(self._sealed))]
             self._sealed.update(self._fetch_numbers(sorted(wanted), _get_many))
 
     def _fetch_numbers(
@@ -170,27 +200,26 @@ class PackReader:
         return {keys[key]: candidates for key, candidates in found.items()}
 
     def _open(self, number: int) -> None:
-        unsealed = self._authentic(number, self._sealed.pop(number, []))
+        unsealed = self._authentic(f"{self._prefix}{number}", self._sealed.pop(number, []))
         try:
             if unsealed is not None and label_of(unsealed).publish == self._publish:
                 self._hold(number, contents_of(unsealed))
                 return
         except EntryRejected as rejected:
-            self._note(number, rejected)
+            self._note(f"{self._prefix}{number}", rejected)
         # Lost, or of another publish. There may be a whole one later.
         self._opened.add(number)
         self._retry_at = self._clock() + self._cooldown
 
-    def _authentic(self, number: int, candidates: Sequence[Candidate]) -> Unsealed | None:
+    def _authentic(self, key: str, candidates: Sequence[Candidate]) -> Unsealed | None:
         for signing_key, value in candidates:
             try:
-                return unseal(f"{self._prefix}{number}", value, signing_key)
+                return unseal(key, value, signing_key)
             except EntryRejected as rejected:
-                self._note(number, rejected)
+                self._note(key, rejected)
         return None
 
-    def _note(self, number: int, rejected: EntryRejected) -> None:
-        key = f"{self._prefix}{number}"
+    def _note(self, key: str, rejected: EntryRejected) -> None:
         self._storage.recorder.record("rejected", None, key, reason=rejected.reason)
 
     def _hold(self, number: int, contents: Contents) -> None:
@@ -199,10 +228,10 @@ class PackReader:
         self._held.append((number, list(contents.codes)))
         if len(self._held) > _MOST_HELD:
             oldest, digests = self._held.popleft()
-            if [digest for digest in digests if self._codes.pop(digest, None) is not None]:
-                # To be fetched again for what was not asked for yet.
+            dropped = [digest for digest in digests if self._codes.pop(digest, None) is not None]
+            if dropped:  # to be fetched again for what was not asked for yet
                 self._opened.discard(oldest)
-                self._asked.discard(oldest)
+                self._asked.difference_update(map(self._positions.get, dropped))
 
 
 def _get_many(store: Store, keys: Sequence[str]) -> dict[str, bytes]:

@@ -54,15 +54,15 @@ class Place(NamedTuple):
         root: What tells the directory that holds its file from the loader's others; the empty
             string if it has no file in one of them.
         path: The file's path below that, the empty string if it is the template's name.
-        others: The numbers of the packs that hold what the template names, and what that
-            names in turn.
+        needs: What the template names, and what that names in turn: their positions in the
+            table of all places.
     """
 
     digest: bytes
     number: int
     root: str
     path: str
-    others: tuple[int, ...]
+    needs: tuple[int, ...]
 
 
 #: What ``marshal`` makes of a ``Place``.

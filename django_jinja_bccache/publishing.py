@@ -203,15 +203,18 @@ def _cut(templates: Sequence[Published]) -> list[list[Published]]:
 
 
 def _places(packs: Sequence[Sequence[Published]]) -> dict[str, PlainPlace]:
-    numbers = {item.template: number for number, pack in enumerate(packs) for item in pack}
-    places = {}
-    for number, pack in enumerate(packs):
-        for item in pack:
-            others = {numbers[name] for name in item.needs if name in numbers} - {number}
-            places[item.template] = (
-                item.digest, number, item.root, item.path, tuple(sorted(others)),
-            )  # fmt: skip
-    return places
+    items = [(item, number) for number, pack in enumerate(packs) for item in pack]
+    positions = {item.template: position for position, (item, _) in enumerate(items)}
+    return {
+        item.template: (
+            item.digest,
+            number,
+            item.root,
+            item.path,
+            tuple(sorted(positions[name] for name in item.needs if name in positions)),
+        )
+        for item, number in items
+    }
 
 
 def _codes(archive: Archive, pack: Sequence[Published]) -> dict[bytes, CodeType]:

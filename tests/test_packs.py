@@ -138,6 +138,15 @@ class TestWhatIsNotRight:
         assert 3 < list(found.values()).count("store") < 15
         assert set(found.values()) == {"pack", "store"}
 
+    def test_where_the_entries_are_gone_the_packs_are_enough(self, backend, raw, monkeypatch):
+        monkeypatch.setattr("django_jinja_bccache.publishing.PACK_SIZE", 10_000)
+        warm(engine())
+        for key in list(raw.keys()):
+            if "pack." not in key:
+                raw.plant(key, b"")
+        made = visit()
+        assert (made.cache.statistics.hits, made.cache.statistics.misses) == (60, 0)
+
     @pytest.mark.parametrize("where", [0, 40, 200, -1])
     def test_a_corrupt_pack_is_counted_and_costs_no_more(self, backend, raw, where):
         warm(engine())
