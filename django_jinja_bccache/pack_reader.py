@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from types import CodeType
 
 from django_jinja_bccache.bytecode import code_from
@@ -182,11 +183,11 @@ class PackReader:
         self._retry_at = None
 
     def _fetch(self, wanted: set[int]) -> None:
-        """Fetch packs, and those that come after them: ever more at once."""
+        """Fetch packs, and the first of those that are not here yet: ever more at once."""
         if wanted:
-            first = min(wanted)
-            wanted.update(range(first, min(first + self._ahead, self._count)))
-            wanted -= self._sealed.keys() | self._opened
+            known = self._sealed.keys() | self._opened
+            missing = (number for number in range(self._count) if number not in known)
+            wanted.update(islice(missing, self._ahead))
             self._ahead = min(2 * self._ahead, _MOST)
             while len(self._sealed) > _MOST:
                 del self._sealed[next(iter(self._sealed))]

@@ -77,6 +77,15 @@ class TestPreload:
         preload()
         assert counted.round_trips == 1
 
+    def test_it_takes_two_for_a_larger_one(self, site, counted, monkeypatch):
+        monkeypatch.setattr("django_jinja_bccache.publishing.PACK_SIZE", 2_000)
+        site()
+        warm_all()
+        site()
+        counted.reset_counts()
+        [report] = preload()
+        assert (counted.round_trips, report.compiled) == (2, 0)
+
     def test_the_packs_alone(self, site, counted):
         site()
         warm_all()
