@@ -14,5 +14,7 @@ class DjangoJinjaBccacheConfig(AppConfig):
     verbose_name = "Jinja2 bytecode cache"
 
     def ready(self) -> None:
-        """Raise ConfigurationError for an option that cannot be used."""
+        """Register the system checks; raise ConfigurationError for an option that is wrong."""
+        from django_jinja_bccache import checks  # noqa: F401
+
         validate_settings()

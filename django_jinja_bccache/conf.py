@@ -47,11 +47,22 @@ def validate_settings() -> None:
     Raises:
         ConfigurationError: An option cannot be used.
     """
+    for engine, cache in caches_in_settings():
+        with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
+            cache.validate()
+
+
+def caches_in_settings() -> Iterator[tuple[str, StoreBytecodeCache]]:
+    """Yield the engines that have a bytecode cache of this package, by their NAMEs, and it.
+
+    Raises:
+        ConfigurationError: An option cannot be used.
+    """
     for engine, value in _options_in_settings():
         with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
             cache = _cache_from(value)
-            if isinstance(cache, StoreBytecodeCache):
-                cache.validate()
+        if isinstance(cache, StoreBytecodeCache):
+            yield engine, cache
 
 
 def _options_in_settings() -> Iterator[tuple[str, object]]:

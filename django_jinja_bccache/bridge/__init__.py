@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.utils.module_loading import import_string
 
 from django_jinja_bccache.exceptions import (
@@ -62,6 +63,13 @@ def check_alias(alias: str) -> None:
             f"CACHES[{alias!r}]: {path} is asynchronous, but Jinja2 loads templates in "
             "synchronous code; name an alias whose backend has a synchronous get()."
         )
+
+
+def unpickles(alias: str) -> bool:
+    """Tell whether a backend unpickles what others may have written, by its class alone."""
+    backend_class = import_string(caches.settings[alias]["BACKEND"])
+    is_own_memory = issubclass(backend_class, LocMemCache)
+    return not is_own_memory and _factory_for(alias, backend_class) is None
 
 
 def open_store(alias: str, *, deadline: float, guard: Guard) -> Store:
