@@ -45,6 +45,8 @@ class TestDirectory(FilesContract):
 
 
 class TestPatternOfJinja2(FilesContract):
+    crowd_size = 5_000
+
     suffix = ".cache"
 
     @pytest.fixture
@@ -54,6 +56,8 @@ class TestPatternOfJinja2(FilesContract):
 
 @pytest.mark.filterwarnings(f"ignore::{CacheKeyWarning.__module__}.CacheKeyWarning")
 class TestBesideAFileBasedCache(FilesContract):
+    crowd_size = 5_000
+
     longest_key = 4096 - len("site:1:")
 
     @pytest.fixture
