@@ -13,9 +13,9 @@ die() {
 
 # The environment may be empty, and a user's PATH seldom has what dpkg needs from sbin.
 PATH="${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-if [ ! -w "${HOME:-/nonexistent}" ]; then
+if [ -z "${HOME:-}" ] || [ ! -w "$HOME" ]; then
     HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
-    [ -w "${HOME:-/nonexistent}" ] || HOME=$PWD/.cache/home
+    { [ -n "$HOME" ] && [ -w "$HOME" ]; } || HOME=$PWD/.cache/home
 fi
 export PATH HOME
 mkdir -p "$HOME" .cache

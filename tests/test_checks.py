@@ -4,23 +4,22 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from django_jinja_bccache.checks import check_pickles
 from testproject.caches import memcached_cache, redis_cache
 from tests.engines import templates_with
 from tests.sites import BACKEND
 
 BACKENDS = "django.core.cache.backends"
+# Where nobody can make a directory: the checks make none.
+NOWHERE = "/dev/null/cache"
 DATABASE = {"BACKEND": f"{BACKENDS}.db.DatabaseCache", "LOCATION": "bytecode"}
-OWN = {"BACKEND": "tests.stores.test_django.FileCacheOfTheSitesOwn", "LOCATION": "/nonexistent"}
+OWN = {"BACKEND": "tests.stores.test_django.FileCacheOfTheSitesOwn", "LOCATION": NOWHERE}
 
 
 def fired(caches, option="default") -> list[tuple[str, str]]:
     templates = [{"BACKEND": BACKEND, "NAME": "mail", "OPTIONS": {"bytecode_cache": option}}]
     with override_settings(CACHES=caches, TEMPLATES=templates):
-        return [
-            (message.id, message.msg)
-            for message in run_checks()
-            if message.id.startswith("django_jinja_bccache.")
-        ]
+        return [(message.id, message.msg) for message in check_pickles()]
 
 
 class TestPickles:
@@ -35,7 +34,7 @@ class TestPickles:
             "class": "django_jinja_bccache.TieredBytecodeCache",
             "local": {
                 "class": "django_jinja_bccache.FileSystemBytecodeCache",
-                "directory": "/nonexistent",
+                "directory": NOWHERE,
             },
             "shared": "database",
         }
@@ -49,7 +48,7 @@ class TestPickles:
         [
             memcached_cache(["127.0.0.1:1"]),
             redis_cache(f"{BACKENDS}.redis.RedisCache", "redis://127.0.0.1:1/0"),
-            {"BACKEND": f"{BACKENDS}.filebased.FileBasedCache", "LOCATION": "/nonexistent"},
+            {"BACKEND": f"{BACKENDS}.filebased.FileBasedCache", "LOCATION": NOWHERE},
             {"BACKEND": f"{BACKENDS}.locmem.LocMemCache"},
             {"BACKEND": f"{BACKENDS}.dummy.DummyCache"},
         ],
