@@ -72,6 +72,9 @@ def option_from(value: str) -> str | dict[str, Any]:
             "local": local_option_from(local),
             "shared": option_from(shared),
         }
+    if value.startswith("postgresql://"):
+        # A database on a busy machine of few processors may take its time.
+        return {"alias": "default", "deadline": 5}
     return local_option_from(value) if value.startswith("sqlite://") else "default"
 
 
