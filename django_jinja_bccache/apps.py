@@ -15,6 +15,6 @@ class DjangoJinjaBccacheConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks; raise ConfigurationError for an option that is wrong."""
-        from django_jinja_bccache import checks  # noqa: F401
+        from django_jinja_bccache import checks  # noqa: F401 - it registers them
 
         validate_settings()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import marshal
-from dataclasses import dataclass
 from types import CodeType
+from typing import NamedTuple
 
 from django_jinja_bccache.compiling import Reference, with_filename
 from django_jinja_bccache.exceptions import EntryRejected
@@ -14,8 +14,7 @@ from django_jinja_bccache.exceptions import EntryRejected
 _EXPECTED_NAMES = frozenset({"blocks", "debug_info", "name", "root"})
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """What an entry says of itself.
 
     Attributes:

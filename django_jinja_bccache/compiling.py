@@ -8,9 +8,8 @@ one visitor's language. Bytecode that outlives the process must hold neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, nodes
 from jinja2.compiler import CodeGenerator, Frame
@@ -23,8 +22,7 @@ from django_jinja_bccache.fingerprint import is_builtin
 NO_FILE = "<template>"
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A template that another one names in ``extends``, ``include`` or ``import``.
 
     Attributes:
@@ -38,8 +36,7 @@ class Reference:
     optional: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(NamedTuple):
     """What became of a template's source.
 
     Attributes:
@@ -65,7 +62,7 @@ def compile_template(
     references: list[Reference] = []
     try:
         code = _twin(environment, references).compile(source, name, filename)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - an extension may raise anything
         code = None
     if code is not None:
         return Compiled(code, shareable=True, references=tuple(references))

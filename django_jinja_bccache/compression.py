@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import zlib
 from functools import lru_cache
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import Any
 from django_jinja_bccache.exceptions import EntryRejected
 
 RAW, ZLIB, ZSTD = 0, 1, 2
+_ZSTD_MODULE = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 
 logger = logging.getLogger("django_jinja_bccache")
 
@@ -61,16 +63,14 @@ def best_for_packs() -> int:
 
 @lru_cache
 def _zstd() -> Any:
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            module = import_module(name)
-        except ImportError:
-            continue
-        # Freeing one large block raises glibc's threshold for mapping memory, without which
-        # every decompression maps and unmaps its buffers anew, at three times the cost.
-        bytes(16 << 20)
-        return module
-    return None
+    try:
+        module = import_module(_ZSTD_MODULE)
+    except ImportError:
+        return None
+    # Freeing one large block raises glibc's threshold for mapping memory, without which
+    # every decompression maps and unmaps its buffers anew, at three times the cost.
+    bytes(16 << 20)
+    return module
 
 
 @lru_cache

@@ -141,7 +141,7 @@ class _Description:
         """Describe its code, but not its state, which changes while a process runs."""
         try:
             attributes = list(vars(value).items())
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - a proxy may raise anything
             attributes = []
         # functools.cached_property and lru_cache wrap one, as do decorators that are classes.
         wrapped = {

@@ -22,8 +22,8 @@ from __future__ import annotations
 import hmac
 import struct
 import time
-from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 from django_jinja_bccache.compression import RAW, compress, decompress
 from django_jinja_bccache.exceptions import ConfigurationError, EntryRejected
@@ -67,8 +67,7 @@ class SigningKey:
         return mac.digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Unsealed:
+class Unsealed(NamedTuple):
     """What a sealed value holds.
 
     Attributes:

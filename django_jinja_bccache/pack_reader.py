@@ -20,7 +20,7 @@ from django_jinja_bccache.stores.base import Store
 from django_jinja_bccache.stores.tiered import get_any, get_latest
 
 # Packs that are asked for at once: first, and at most.
-_FIRST, _MOST = 8, 64
+_FIRST, _MOST = 6, 64
 # Pages that get what they need and no more; what comes after them gets whole packs.
 _PAGES = 3
 # Packs whose code is held until somebody asks for it; the oldest go first.

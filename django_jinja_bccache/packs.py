@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import marshal
-from dataclasses import dataclass
 from hashlib import blake2b
 from types import CodeType
 from typing import NamedTuple
@@ -24,8 +23,7 @@ PACK_PREFIX = "pack."
 _FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """Whose packs they are.
 
     Attributes:
@@ -116,5 +114,4 @@ def contents_of(unsealed: Unsealed) -> Contents:
     Raises:
         EntryRejected: It cannot be decompressed here.
     """
-    # Authentic, so this site's own publish() wrote it.
-    return Contents(*marshal.loads(unsealed.payload))  # noqa: S302
+    return Contents(*marshal.loads(unsealed.payload))  # noqa: S302 - authenticated by unseal()

@@ -166,7 +166,7 @@ class _Worker:
         self._expected: str | None = fingerprint(engine.environment, engine.cache.salt)
         with theirs:
             descriptor = theirs.fileno()
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603 - nothing of it is a user's
                 [sys.executable, "-c", _WORKER, str(descriptor), engine.name],
                 env={
                     **os.environ,

@@ -31,7 +31,7 @@ _INDEX_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class Publishable:
     """One template to publish.
 
     Attributes:
@@ -57,8 +57,8 @@ class Published:
 
 
 def in_order(
-    templates: Iterable[Published], references: Mapping[str, Iterable[str]]
-) -> list[Published]:
+    templates: Iterable[Publishable], references: Mapping[str, Iterable[str]]
+) -> list[Publishable]:
     """Put those first that many others name, then go folder by folder; tell what each needs.
 
     Args:
@@ -67,7 +67,7 @@ def in_order(
     """
     named = Counter(name for names in references.values() for name in set(names))
 
-    def rank(item: Published) -> tuple[int, str, str]:
+    def rank(item: Publishable) -> tuple[int, str, str]:
         count = named[item.template]
         folder, _, base = item.template.rpartition("/")
         return (-count if count >= _SHARED_BY else 0, folder, base)
@@ -91,7 +91,7 @@ def _closure(template: str, references: Mapping[str, Iterable[str]]) -> frozense
 def publish(
     archive: Archive,
     scope: Scope,
-    templates: Sequence[Published],
+    templates: Sequence[Publishable],
     *,
     lifetime: float | None,
     force: bool = False,
@@ -181,7 +181,7 @@ def is_published(archive: Archive, scope: Scope) -> bool:
     )
 
 
-def _label(scope: Scope, packs: Sequence[Sequence[Published]]) -> PackLabel:
+def _label(scope: Scope, packs: Sequence[Sequence[Publishable]]) -> PackLabel:
     identity = json.dumps(
         [[(item.key, item.root, item.path, sorted(item.needs)) for item in pack] for pack in packs]
     )
@@ -189,8 +189,8 @@ def _label(scope: Scope, packs: Sequence[Sequence[Published]]) -> PackLabel:
     return PackLabel(publish_id, len(packs), scope.engine, scope.fingerprint, scope.release)
 
 
-def _cut(templates: Sequence[Published]) -> list[list[Published]]:
-    packs: list[list[Published]] = [[]]
+def _cut(templates: Sequence[Publishable]) -> list[list[Publishable]]:
+    packs: list[list[Publishable]] = [[]]
     # The index is in the first.
     size = sum(_INDEX_SIZE + len(item.template) + len(item.path) for item in templates)
     for item in templates:
@@ -202,7 +202,7 @@ def _cut(templates: Sequence[Published]) -> list[list[Published]]:
     return packs
 
 
-def _places(packs: Sequence[Sequence[Published]]) -> dict[str, PlainPlace]:
+def _places(packs: Sequence[Sequence[Publishable]]) -> dict[str, PlainPlace]:
     items = [(item, number) for number, pack in enumerate(packs) for item in pack]
     positions = {item.template: position for position, (item, _) in enumerate(items)}
     return {
@@ -217,7 +217,7 @@ def _places(packs: Sequence[Sequence[Published]]) -> dict[str, PlainPlace]:
     }
 
 
-def _codes(archive: Archive, pack: Sequence[Published]) -> dict[bytes, CodeType]:
+def _codes(archive: Archive, pack: Sequence[Publishable]) -> dict[bytes, CodeType]:
     held = archive.read([item.key for item in pack])
     return {
         item.digest: code_from(held[item.key].unsealed.payload)
@@ -232,7 +232,7 @@ def _is_current(copy: Copy, publish_id: str, lifetime: float | None) -> bool:
     return lifetime is None or time.time() - copy.unsealed.created < lifetime / 2
 
 
-def _refuse_change(release: str, templates: Sequence[Published], before: Sequence[Copy]) -> None:
+def _refuse_change(release: str, templates: Sequence[Publishable], before: Sequence[Copy]) -> None:
     now = {(item.template, item.digest) for item in templates}
     for copy in before:
         try:

@@ -165,7 +165,7 @@ class EntryStorage:
             found = ask(self.opener.store(), list(owners))
         except ConfigurationError:
             raise
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - as in read()
             self._store_failed(error, keys[0], None)
         candidates: dict[str, list[Candidate]] = {}
         for stored_key, (key, signing_key) in owners.items():
@@ -190,7 +190,7 @@ class EntryStorage:
             )
         except ConfigurationError:
             raise
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - as in read()
             self._store_failed(error, key, label.template)
         else:
             seconds = time.perf_counter() - began

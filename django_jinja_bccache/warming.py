@@ -19,7 +19,7 @@ from django_jinja_bccache.discovery import (
 )
 from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
-from django_jinja_bccache.publishing import Published, in_order, is_published, publish
+from django_jinja_bccache.publishing import Publishable, in_order, is_published, publish
 from django_jinja_bccache.reports import Problem, WarmReport
 
 
@@ -222,7 +222,7 @@ class _Warming:
         gone = {*report.missing, *report.unshareable}
         gone.update(problem.template for problem in report.failed)
         templates = [
-            Published(
+            Publishable(
                 item.template,
                 key,
                 self._sizes.get(key, 0),

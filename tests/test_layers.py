@@ -130,7 +130,8 @@ def private_uses_in(module: str) -> Iterator[tuple[str, int]]:
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
+    of_every_named_tuple = {"_replace", "_asdict", "_fields"}  # public for all their names
+    return name.startswith("_") and not name.startswith("__") and name not in of_every_named_tuple
 
 
 @each_module

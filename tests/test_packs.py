@@ -18,7 +18,7 @@ from django_jinja_bccache import (
 )
 from django_jinja_bccache.discovery import read_source
 from django_jinja_bccache.pack_reader import PackReader
-from django_jinja_bccache.publishing import Published, in_order
+from django_jinja_bccache.publishing import Publishable, in_order
 from django_jinja_bccache.warming import warm
 from testproject.benchmarks import synthetic
 from testproject.caches import caches_from
@@ -235,7 +235,7 @@ class TestPublishing:
         references = {name: ["base.html"] for name in names} | {
             name: ["base.html", "mixins.html"] for name in names[:3]
         }
-        ordered = in_order([Published(name, "", 0) for name in names], references)
+        ordered = in_order([Publishable(name, "", 0) for name in names], references)
         assert [item.template for item in ordered] == [
             "base.html", "mixins.html", "a.html", "b/x.html", "b/z.html", "b/a/y.html",
         ]  # fmt: skip

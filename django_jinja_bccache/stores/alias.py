@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from django_jinja_bccache.exceptions import NotSupported, StoreError
 from django_jinja_bccache.stores.base import Store, StoredItem, StoreUsage
@@ -70,7 +69,7 @@ class AliasStore:
         if self._make_key(prefix + "x") != made + "x":
             raise NotSupported("The alias has a KEY_FUNCTION from whose keys none can be read.")
         for item in self._store.scan(made):
-            yield replace(item, key=prefix + item.key[len(made) :])
+            yield item._replace(key=prefix + item.key[len(made) :])
 
     def usage(self) -> StoreUsage:
         """Tell how full the store is."""

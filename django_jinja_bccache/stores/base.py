@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class StoredItem:
+class StoredItem(NamedTuple):
     """One item that a store lists.
 
     Attributes:
@@ -24,8 +22,7 @@ class StoredItem:
     expires_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreUsage:
+class StoreUsage(NamedTuple):
     """How full a store is, in bytes; None where it does not tell."""
 
     size: int | None = None

@@ -11,6 +11,8 @@ import ssl
 import time
 from typing import Any
 
+_RECEIVED_AT_ONCE = 65_536
+
 
 class Deadline:
     """The moment by which the operation under way must be over.
@@ -61,8 +63,9 @@ class DeadlineSocket:
             rest = rest[self.raw.send(rest) :]
 
     def recv(self, size: int, flags: int = 0) -> bytes:
+        """Return what is there, be it more than was asked for: pymemcache asks for 4 KB."""
         self.raw.settimeout(self._deadline.remaining(self._limit))
-        return self.raw.recv(size, flags)
+        return self.raw.recv(max(size, _RECEIVED_AT_ONCE), flags)
 
     def recv_into(self, buffer: bytearray) -> int:
         self.raw.settimeout(self._deadline.remaining(self._limit))

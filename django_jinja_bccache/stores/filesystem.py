@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -74,14 +75,18 @@ class FileSystemStore:
             )
         self._directory = Path(directory)
         self._pattern = pattern
-        digest = rf"[0-9a-f]{{{_DIGITS}}}"
-        self._own_name = re.compile(re.escape(head) + digest + re.escape(tail))
+        self._head, self._tail = head, tail
         self._temporary_prefix = head + ".new-"
-        self._temporary_suffix = tail
+
+    @cached_property
+    def _own_name(self) -> re.Pattern[str]:
+        digest = rf"[0-9a-f]{{{_DIGITS}}}"
+        return re.compile(re.escape(self._head) + digest + re.escape(self._tail))
+
+    @cached_property
+    def _temporary_name(self) -> re.Pattern[str]:
         unique = r"[a-z0-9_]{8}"  # what tempfile puts between them
-        self._temporary_name = re.compile(
-            re.escape(self._temporary_prefix) + unique + re.escape(tail)
-        )
+        return re.compile(re.escape(self._temporary_prefix) + unique + re.escape(self._tail))
 
     def get(self, key: str) -> bytes | None:
         """Return the value, None if there is none."""
@@ -124,7 +129,7 @@ class FileSystemStore:
 
     def _replace(self, path: str, *parts: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(
-            self._temporary_suffix, self._temporary_prefix, self._directory
+            self._tail, self._temporary_prefix, self._directory
         )
         try:
             with open(descriptor, "wb") as file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from django_jinja_bccache.exceptions import (
@@ -168,7 +167,7 @@ class MemcachedStore:
             for item in metadump(address, self._deadline):
                 if item.key.startswith(begin):
                     found = True
-                    yield replace(item, key=item.key[skip:])
+                    yield item._replace(key=item.key[skip:])
                 hidden = hidden or (self._listed_prefix is None and prefix in item.key)
         if hidden and not found:
             raise NotSupported("The keys lie behind a namespace that the client does not tell.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from django_jinja_bccache.stores.base import Store, StoredItem, StoreUsage
 from django_jinja_bccache.stores.guard import CircuitOpen
@@ -55,7 +54,7 @@ class ReplicatedStore:
 
     def scan(self, prefix: str) -> Iterator[StoredItem]:
         """List the items whose key begins with ``prefix``, without when a replica read them."""
-        return (replace(item, accessed_at=None) for item in self.primary.scan(prefix))
+        return (item._replace(accessed_at=None) for item in self.primary.scan(prefix))
 
     def usage(self) -> StoreUsage:
         """Tell how full the primary is."""
