@@ -18,6 +18,7 @@ from testproject.benchmarks.targets import (
     FLOOR,
     JINJA2_FILES,
     JINJA2_MEMCACHED,
+    MISSED,
     TIMES,
     targets,
 )
@@ -76,7 +77,7 @@ def report(run: dict[str, Any], *, plots: Iterable[str] = ()) -> str:
     parts = [_facts(run["facts"])]
     parts += [f"**Left out:** {key}: {why}" for key, why in run.get("left_out", {}).items()]
     if any(target.measured is not None for target in targets(run)):
-        parts += ["## Targets", _targets(run)]
+        parts += ["## Targets", _targets(run), MISSED]
     if "load" in run:
         title = f"All {run['facts']['templates']:,} templates of {run['facts']['corpus']}"
         parts += [f"## {title}", *_images(plots, "all"), _all_templates(run["load"])]

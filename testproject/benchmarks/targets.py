@@ -21,6 +21,25 @@ JINJA2_FILES = Contender(c.JINJA2_FILES, place=FILES).key
 JINJA2_MEMCACHED = Contender(c.JINJA2_MEMCACHED, place=MEMCACHED).key
 DJANGO_JINJA = Contender(c.DJANGO_JINJA, place=MEMCACHED).key
 
+MISSED = """\
+Where a target is missed, this is why, and what was tried.
+
+- **All templates after `preload()`.** About half of the time is `marshal.loads`, which the floor
+  has, too; the rest is decompressing (a sixth), Jinja2's own `get_template`, the creation of the
+  templates, and what a load asks of this package: the environment's fingerprint, the place of the
+  template, the count. Packs of 32, 64, 128 and 256 KB, every level of zstd, no compression and one
+  `marshal` for each template were measured; the shape that is left was the fastest.
+- **`ModuleLoader`** reads local `.pyc` files, checks nothing and authenticates nothing: it is
+  within a few times the floor, so that nothing can be ten times faster. Where Python may not write
+  `.pyc` files, it compiles its modules in each process.
+- **Source-checked.** Half of the time is reading and hashing the sources, which is what the mode
+  is for, and which `FileSystemBytecodeCache` does, too.
+- **First page.** Two round trips, connecting, the table of all templates, the environment's first
+  fingerprint, and the page's own bytecode. A pack for each page would save one round trip, but
+  pages are not known while templates are warmed. Whole packs in place of the page's entries took
+  twice as long: most of what they hold is for other pages.
+- **Two jobs** share the processors with what they report to, and with each other's memory."""
+
 
 def ours(mode: str, place: Place) -> str:
     return Contender(OURS, mode, place).key
