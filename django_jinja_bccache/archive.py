@@ -80,6 +80,11 @@ class Archive:
     def __exit__(self, *_exception: object) -> None:
         self._store.close()
 
+    @property
+    def signing_keys(self) -> tuple[SigningKey, ...]:
+        """The keys that entries are accepted under; the first signs."""
+        return self._storage.signing_keys
+
     def items(self) -> Iterator[StoredItem]:
         """Yield every item that the store holds for this cache, under its stored key.
 
@@ -183,6 +188,19 @@ class Archive:
             else:
                 return
         raise too_large
+
+    def note(self, key: str) -> list[bytes | None]:
+        """Return what lies under the key of a note, from every tier."""
+        stored_key = self._storage.note_key(key)
+        return [tier.get(stored_key) for tier in self._tiers]
+
+    def store_note(self, key: str, value: bytes) -> None:
+        """Store a note, sealed already."""
+        self._store.set(self._storage.note_key(key), value, self._storage.timeout)
+
+    def delete_notes(self, keys: Iterable[str]) -> None:
+        """Remove notes."""
+        self._store.delete_many([self._storage.note_key(key) for key in keys])
 
     def store(self, entries: dict[str, tuple[bytes, Label]]) -> dict[str, StoreError]:
         """Seal and store payloads under entry keys; return what the store refused, and why."""

@@ -9,6 +9,7 @@ from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.discovery import CachedEngine, list_templates, read_source
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import fingerprint
+from django_jinja_bccache.newest import newest_key
 from django_jinja_bccache.packs import scope_prefix_of
 from django_jinja_bccache.publishing import Publish, read_publishes
 
@@ -81,6 +82,9 @@ def clear(
         }
         if dry_run:
             return _count(engine, doomed, counted, listed=listed)
+        own = engine.cache.published.scope(engine.environment)
+        gone = [publish.label for prefix, publish in publishes.items() if prefix not in theirs]
+        archive.delete_notes({newest_key(own), *map(newest_key, gone)})
         return _remove(archive, engine, doomed, listed=listed)
 
 
@@ -121,13 +125,16 @@ def clear_stale(
         present = {
             each.cache.published.scope(each.environment).prefix for each in (engine, *others)
         }
-        kept = _kept(_publishes_among(archive, items), present, keep_releases)
+        publishes = _publishes_among(archive, items)
+        kept = _kept(publishes, present, keep_releases)
         used = {key for each in (engine, *others) for key in _present_keys(each)}
         for publish in kept:
             used.update(publish.pack_keys, publish.entry_keys)
         doomed = {key: size for key, size in items.items() if Archive.entry_key(key) not in used}
         if dry_run:
             return _count(engine, doomed, counted, listed=True)
+        notes = {newest_key(publish.label) for publish in publishes.values()}
+        archive.delete_notes(notes - {newest_key(publish.label) for publish in kept})
         return _remove(archive, engine, doomed, listed=True)
 
 

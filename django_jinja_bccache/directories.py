@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
 from jinja2 import BaseLoader, ChoiceLoader, FileSystemLoader, PackageLoader, PrefixLoader
@@ -21,6 +21,30 @@ def named_directories(loader: BaseLoader | None) -> dict[str, str]:
         number = sum(name.startswith(f"{end}#") for name in named)
         named[f"{end}#{number}"] = directory
     return named
+
+
+def root_and_path(
+    template: str, filename: str | None, directories: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return the name of the directory that a template's file is in, and its path below that.
+
+    Args:
+        template: The template's name.
+        filename: The path of its file, None if it has none.
+        directories: The loader's directories by their names.
+
+    Returns:
+        Two empty strings if it has no file in one of them; the path is empty if it is the
+        template's name.
+    """
+    if filename is not None:
+        filename = os.path.abspath(filename)
+        for name, directory in directories.items():
+            beginning = os.path.join(os.path.abspath(directory), "")
+            if filename.startswith(beginning):
+                path = filename.removeprefix(beginning)
+                return name, "" if path == template else path
+    return "", ""
 
 
 def _directories(loader: BaseLoader | None) -> Iterator[str]:

@@ -146,3 +146,17 @@ def unseal(key: str, value: object, signing_key: SigningKey) -> Unsealed:
     if not hmac.compare_digest(mac, expected):
         raise EntryRejected("signature")
     return Unsealed(value[_HEADER.size : mac_at], created, body, method, size)
+
+
+def unauthenticated_label(value: object, longest: int) -> bytes:
+    """Return the label that a value claims to have: good for a line in the log, if at all.
+
+    Raises:
+        EntryRejected: It is longer than ``longest`` bytes, or the value is of another format.
+    """
+    if not isinstance(value, bytes) or len(value) < _HEADER.size:
+        raise EntryRejected("corrupt")
+    magic, version, _, label_size, _, _ = _HEADER.unpack_from(value)
+    if (magic, version) != (MAGIC, FORMAT_VERSION) or label_size > longest:
+        raise EntryRejected("version")
+    return value[_HEADER.size : _HEADER.size + label_size]

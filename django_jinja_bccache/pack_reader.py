@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -14,10 +15,13 @@ from types import CodeType
 from django_jinja_bccache.bytecode import code_from
 from django_jinja_bccache.entry import Unsealed, unseal
 from django_jinja_bccache.exceptions import EntryRejected
+from django_jinja_bccache.newest import newest_key, read_newest, why_nothing_is_found
 from django_jinja_bccache.packs import Contents, Place, PlainPlace, Scope, contents_of, label_of
 from django_jinja_bccache.storage import Candidate, EntryStorage
 from django_jinja_bccache.stores.base import Store
 from django_jinja_bccache.stores.tiered import get_any, get_latest
+
+logger = logging.getLogger("django_jinja_bccache")
 
 # Packs that are asked for at once: first, and at most.
 _FIRST, _MOST = 6, 64
@@ -50,8 +54,8 @@ class PackReader:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._storage = storage
+        self._scope = scope
         self._prefix = scope.prefix
-        self._fingerprint = scope.fingerprint
         self._cooldown = cooldown
         self._patience = patience
         self._clock = clock
@@ -66,6 +70,7 @@ class PackReader:
         self._positions: Mapping[bytes, int] = {}
         self._asked: set[int] = set()
         self._pages = 0
+        self._has_said_why = False
         self._sealed: dict[int, list[Candidate]] = {}
         self._opened: set[int] = set()
         self._codes: dict[bytes, CodeType] = {}
@@ -141,7 +146,7 @@ class PackReader:
         """Fetch what a page needs, and no more: packs would bring their other templates, too."""
         digests = [self._table[position][0] for position in positions]
         keys = {
-            self._fingerprint + digest.hex(): digest
+            self._scope.fingerprint + digest.hex(): digest
             for digest in digests
             if digest not in self._codes
         }
@@ -167,6 +172,7 @@ class PackReader:
         self._is_latest = latest or not self._storage.opener.has_tiers
         first = self._authentic(f"{self._prefix}0", found.pop(0, []))
         if first is None:
+            self._say_why_nothing_is_found()
             return
         try:
             contents = contents_of(first)
@@ -181,6 +187,17 @@ class PackReader:
         self._positions = {place[0]: position for position, place in enumerate(self._table)}
         self._hold(0, contents)
         self._retry_at = None
+
+    def _say_why_nothing_is_found(self) -> None:
+        if self._has_said_why:
+            return
+        value = self._storage.fetch_note(newest_key(self._scope))
+        if value is not None:
+            self._has_said_why = True
+            keys = self._storage.signing_keys
+            newest = read_newest(self._scope, value, keys)
+            if newest is not None and newest.fingerprint != self._scope.fingerprint:
+                logger.warning("%s", why_nothing_is_found(self._scope, newest, keys))
 
     def _fetch(self, wanted: set[int]) -> None:
         """Fetch packs, and the first of those that are not here yet: ever more at once."""

@@ -86,6 +86,10 @@ class EntryStorage:
         """Return the key in the store: sites with unlike signing keys never meet there."""
         return f"{self.prefix}{signing_key.id}:{entry_key}"
 
+    def note_key(self, key: str) -> str:
+        """Return the key in the store of what processes with any signing key are to find."""
+        return f"{self.prefix}note:{key}"
+
     def statistics(self) -> CacheStatistics:
         """Return what was counted, and how full the store is (one round trip)."""
         try:
@@ -172,6 +176,17 @@ class EntryStorage:
             if stored_key in found:
                 candidates.setdefault(key, []).append((signing_key, found[stored_key]))
         return candidates
+
+    def fetch_note(self, key: str) -> bytes | None:
+        """Return what lies under the key of a note. A failure of the store is counted."""
+        stored_key = self.note_key(key)
+        try:
+            return self.opener.store().get(stored_key)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in read()
+            self._store_failed(error, key, None)
+        return None
 
     def write(self, key: str, payload: bytes, label: Label) -> None:
         """Store one template's code. What the store refuses is counted and logged."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from django_jinja_bccache.archive import Archive, Held, batches
 from django_jinja_bccache.bytecode import Label
 from django_jinja_bccache.compiling import Reference
-from django_jinja_bccache.directories import named_directories
+from django_jinja_bccache.directories import named_directories, root_and_path
 from django_jinja_bccache.discovery import (
     CachedEngine,
     Source,
@@ -18,8 +17,17 @@ from django_jinja_bccache.discovery import (
     read_source,
 )
 from django_jinja_bccache.exceptions import StoreError
+from django_jinja_bccache.fingerprint import fingerprint_parts
+from django_jinja_bccache.newest import why_nothing_is_found
+from django_jinja_bccache.notes import newest_of, note_newest
+from django_jinja_bccache.packs import Scope
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
-from django_jinja_bccache.publishing import Publishable, in_order, is_published, publish
+from django_jinja_bccache.publishing import (
+    Publishable,
+    in_order,
+    is_published,
+    publish,
+)
 from django_jinja_bccache.reports import Problem, WarmReport
 
 
@@ -215,10 +223,7 @@ class _Warming:
     def _publish(self, archive: Archive, keyed: Sequence[tuple[str, Source]]) -> None:
         """Put everything that is stored into packs."""
         engine, report = self._engine, self._report
-        directories = {
-            os.path.join(os.path.abspath(directory), ""): name
-            for name, directory in named_directories(engine.environment.loader).items()
-        }
+        directories = named_directories(engine.environment.loader)
         gone = {*report.missing, *report.unshareable}
         gone.update(problem.template for problem in report.failed)
         templates = [
@@ -226,32 +231,42 @@ class _Warming:
                 item.template,
                 key,
                 self._sizes.get(key, 0),
-                *_root_and_path(item, directories),
+                *root_and_path(item.template, item.filename, directories),
             )
             for key, item in keyed
             if item.template not in gone
         ]
-        if not engine.cache.packs or not templates:
-            return
         scope = engine.cache.published.scope(engine.environment)
-        if not self._write:
-            if scope.release and not self._fills and not is_published(archive, scope):
-                report.unpublished = f"release {scope.release!r} is not published"
+        if not self._fills:
+            report.unpublished = self._why_unpublished(archive, scope)
+        if not (self._write and engine.cache.packs and templates):
             return
         references: dict[str, set[str]] = {}
         for source, reference in self._references:
             names = {engine.environment.join_path(name, source.name) for name in reference.names}
             references.setdefault(source.template, set()).update(names)
+        lifetime = engine.cache.timeout
         try:
             report.packs = publish(
                 archive,
                 scope,
                 in_order(templates, references),
-                lifetime=engine.cache.timeout,
+                lifetime=lifetime,
                 force=self._force,
             )
+            parts = fingerprint_parts(engine.environment)
+            note_newest(archive, scope, parts, lifetime=lifetime)
         except StoreError as error:
             report.unpublished = f"packs cannot be stored: {error}"
+
+    def _why_unpublished(self, archive: Archive, scope: Scope) -> str:
+        if self._report.missing:
+            newest = newest_of(archive, scope)
+            if newest is not None and newest.fingerprint != scope.fingerprint:
+                return why_nothing_is_found(scope, newest, archive.signing_keys)
+        if scope.release and self._engine.cache.packs and not is_published(archive, scope):
+            return f"release {scope.release!r} is not published"
+        return ""
 
     def _find_dangling(self, known: set[str]) -> None:
         environment = self._engine.environment
@@ -272,13 +287,3 @@ class _Warming:
 
     def _fail(self, template: str, error: Exception, filename: str | None = None) -> None:
         self._report.failed.append(Problem(template, *failure_from(error, filename)))
-
-
-def _root_and_path(source: Source, directories: Mapping[str, str]) -> tuple[str, str]:
-    if source.filename is not None:
-        filename = os.path.abspath(source.filename)
-        for beginning, name in directories.items():
-            if filename.startswith(beginning):
-                path = filename.removeprefix(beginning)
-                return name, "" if path == source.template else path
-    return "", ""

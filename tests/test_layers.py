@@ -41,9 +41,10 @@ bridge.pylibmc
 bridge.memcached
 opening
 storage
+newest
 archive directories pack_reader
 published
-bccache publishing
+bccache notes publishing
 caches tiered
 loader
 conf

@@ -84,7 +84,10 @@ class TestWarm:
         loader = PrefixLoader({"a": DictLoader({"i.html": "i"}), "b": DictLoader({"i.html": "i"})})
         one = cached_engine(loader)
         assert outcomes(warm(one)) == {"compiled": ["a/i.html"], "present": ["b/i.html"]}
-        assert len([key for key in list(raw.keys()) if "pack." not in key]) == 1
+        assert (
+            len([key for key in list(raw.keys()) if "note:" not in key and "pack." not in key])
+            == 1
+        )
         assert outcomes(check(one)) == {"present": ["a/i.html", "b/i.html"]}
 
     def test_a_dry_run_stores_nothing(self, backend, raw):
@@ -119,7 +122,8 @@ class TestWarm:
             one = engine({f"{number}.html": str(number) for number in range(40)})
             with override_settings(CACHES=caches_from(address, "")):
                 report = warm(one)
-            stored = len([key for key in list(first.keys()) if "pack." not in key])
+            keys = [key for key in list(first.keys()) if "note:" not in key]
+            stored = len([key for key in keys if "pack." not in key])
         assert 5 < stored < 35
         assert len(report.failed) == 40 - stored
         assert not report.missing
@@ -185,7 +189,7 @@ class TestProblems:
             report = warm(one)
             assert 20 <= len(report.missing) < 30
             assert not report.ok
-            assert check(one).missing == report.missing
+            assert {*check(one).missing} >= {*report.missing}
             caches["default"].clear()
 
 

@@ -1,0 +1,48 @@
+"""The notes on what engines were warmed with last, as commands write and read them."""
+
+from __future__ import annotations
+
+import time
+
+from django_jinja_bccache.archive import Archive
+from django_jinja_bccache.newest import Newest, newest_key, read_newest, seal_newest
+from django_jinja_bccache.packs import Scope
+
+
+def note_newest(
+    archive: Archive, scope: Scope, parts: dict[str, object], *, lifetime: float | None
+) -> None:
+    """Note what a scope was made with, unless that is noted already.
+
+    Args:
+        archive: The cache's archive.
+        scope: Whose engine it is.
+        parts: What the environment's fingerprint is made of.
+        lifetime: Seconds that notes are kept, None for ever.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    signing_key = archive.signing_keys[0]
+    for value in archive.note(newest_key(scope)):
+        newest = read_newest(scope, value, [signing_key])
+        if newest is None or newest.fingerprint != scope.fingerprint:
+            break
+        if lifetime is not None and time.time() - newest.created >= lifetime / 2:
+            break
+    else:
+        return
+    archive.store_note(newest_key(scope), seal_newest(scope, parts, signing_key))
+
+
+def newest_of(archive: Archive, scope: Scope) -> Newest | None:
+    """Return what a scope's engine was warmed with last, None if nobody noted it.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    for value in archive.note(newest_key(scope)):
+        newest = read_newest(scope, value, archive.signing_keys)
+        if newest is not None:
+            return newest
+    return None
