@@ -19,7 +19,7 @@ from django_jinja_bccache.exceptions import (
 from django_jinja_bccache.packs import PACK_PREFIX
 from django_jinja_bccache.statistics import CacheEntry
 from django_jinja_bccache.storage import EntryStorage
-from django_jinja_bccache.stores.base import Store, StoredItem
+from django_jinja_bccache.stores.base import Store, StoredItem, StoreUsage
 from django_jinja_bccache.stores.tiered import tiers_of
 
 if TYPE_CHECKING:
@@ -93,6 +93,18 @@ class Archive:
         """
         for signing_key in self._storage.signing_keys:
             yield from self._store.scan(self._storage.stored_key("", signing_key))
+
+    def values(self, key: str) -> Iterator[tuple[SigningKey, bytes]]:
+        """Yield whatever every tier holds under an entry key, each with its signing key."""
+        for signing_key in self.signing_keys:
+            for tier in self._tiers:
+                value = tier.get(self._storage.stored_key(key, signing_key))
+                if value is not None:
+                    yield signing_key, value
+
+    def usage(self) -> StoreUsage:
+        """Tell how full the store is."""
+        return self._store.usage()
 
     @staticmethod
     def entry_key(stored_key: str) -> str:
@@ -251,8 +263,8 @@ class Archive:
                     template=held.label.template,
                     checksum=held.label.checksum,
                     bytecode=bytes(held.unsealed.payload),
-                    created_at=_when(held.unsealed.created),
-                    accessed_at=None if accessed is None else _when(accessed),
+                    created_at=moment(held.unsealed.created),
+                    accessed_at=None if accessed is None else moment(accessed),
                 )
 
 
@@ -261,5 +273,6 @@ def batches(keys: Sequence[str], size: int = _BATCH) -> Iterator[Sequence[str]]:
     return (keys[start : start + size] for start in range(0, len(keys), size))
 
 
-def _when(timestamp: float) -> datetime:
+def moment(timestamp: float) -> datetime:
+    """Return a moment in UTC, from seconds since the epoch."""
     return datetime.fromtimestamp(timestamp, tz=timezone.utc)

@@ -129,7 +129,7 @@ def clear_stale(
         kept = _kept(publishes, present, keep_releases)
         used = {key for each in (engine, *others) for key in _present_keys(each)}
         for publish in kept:
-            used.update(publish.pack_keys, publish.entry_keys)
+            used.update(publish.pack_keys, publish.entry_keys.values())
         doomed = {key: size for key, size in items.items() if Archive.entry_key(key) not in used}
         if dry_run:
             return _count(engine, doomed, counted, listed=True)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, cast
 
 import jinja2
@@ -108,6 +109,43 @@ def fingerprint_parts(environment: Environment) -> dict[str, object]:
             {name: value for name, value in attributes if name not in _attributes_of_jinja()}
         ),
     }
+
+
+def summary(environment: Environment) -> dict[str, str]:
+    """Return what tells this environment from others, a line for each part, fit to be stored.
+
+    Jinja2's own options are there as they are; of anything that may hold a secret, such as the
+    attributes of an environment, there is a digest and no more.
+    """
+    parts: dict[str, Any] = fingerprint_parts(environment)
+    lines = {
+        "Jinja2": parts["jinja2"],
+        "MarkupSafe": _digest(parts["striptags"]),
+        "Python": " ".join(map(str, parts["python"])),
+        "finalize": parts["finalize"],
+        "intercepted operators": " ".join(chain(*parts["intercepted"])),
+        "extensions": " ".join(_class_name(described) for described, _ in parts["extensions"]),
+    }
+    for name in ("environment", "code_generator", "undefined"):
+        lines[name] = f"{_class_name(parts[name])} {_digest(parts[name])}"
+    lines |= {name: json.dumps(value) for name, value in parts["options"].items()}
+    for kind in ("filters", "tests"):
+        lines |= {f"{kind}[{name!r}]": text for name, text in parts[kind].items()}
+    for kind in ("policies", "attributes"):
+        lines |= {f"{kind}[{name!r}]": _digest(value) for name, value in parts[kind].items()}
+    for described, attributes in parts["extensions"]:
+        lines[_class_name(described)] = _digest([described, attributes])
+    return lines
+
+
+def _class_name(described: list[Any]) -> str:
+    """Return the name in a class's description, without the number of its definition."""
+    name: str = described[0]
+    return name.partition(" ")[0]
+
+
+def _digest(part: object) -> str:
+    return blake2b(json.dumps(part, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 class _Fingerprint:

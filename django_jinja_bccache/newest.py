@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django_jinja_bccache.compression import ZLIB
 from django_jinja_bccache.entry import SigningKey, seal, unauthenticated_label, unseal
@@ -24,13 +24,13 @@ class Newest(NamedTuple):
     Attributes:
         key_id: The id of the key that sealed it.
         fingerprint: The environment's, the empty string if the note is not authentic here.
-        parts: What the fingerprint was made of, by its part's name; empty likewise.
+        parts: The summary of the environment, empty likewise.
         created: When, in seconds since the epoch.
     """
 
     key_id: str
     fingerprint: str = ""
-    parts: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+    parts: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
     created: int = 0
 
 
@@ -40,7 +40,7 @@ def newest_key(scope: Scope | PackLabel) -> str:
     return f"newest.{blake2b(about, digest_size=16).hexdigest()}"
 
 
-def seal_newest(scope: Scope, parts: dict[str, object], signing_key: SigningKey) -> bytes:
+def seal_newest(scope: Scope, parts: dict[str, str], signing_key: SigningKey) -> bytes:
     """Return the note about a scope."""
     label = json.dumps({"key": signing_key.id}).encode()
     payload = json.dumps({"fingerprint": scope.fingerprint, "parts": parts}).encode()

@@ -10,14 +10,14 @@ from django_jinja_bccache.packs import Scope
 
 
 def note_newest(
-    archive: Archive, scope: Scope, parts: dict[str, object], *, lifetime: float | None
+    archive: Archive, scope: Scope, parts: dict[str, str], *, lifetime: float | None
 ) -> None:
     """Note what a scope was made with, unless that is noted already.
 
     Args:
         archive: The cache's archive.
         scope: Whose engine it is.
-        parts: What the environment's fingerprint is made of.
+        parts: The summary of its environment.
         lifetime: Seconds that notes are kept, None for ever.
 
     Raises:

@@ -140,13 +140,13 @@ class Publish:
         label: What they say of themselves.
         created: When, in seconds since the epoch.
         pack_keys: The entry keys of the packs.
-        entry_keys: The entry keys of the templates.
+        entry_keys: The entry keys of the templates, by their names.
     """
 
     label: PackLabel
     created: int
     pack_keys: tuple[str, ...]
-    entry_keys: tuple[str, ...]
+    entry_keys: dict[str, str]
 
 
 def read_publishes(archive: Archive, prefixes: Iterable[str]) -> dict[str, Publish]:
@@ -164,7 +164,7 @@ def read_publishes(archive: Archive, prefixes: Iterable[str]) -> dict[str, Publi
             label,
             newest.created,
             tuple(f"{prefix}{number}" for number in range(label.total)),
-            tuple(label.fingerprint + place[0].hex() for place in places.values()),
+            {name: label.fingerprint + place[0].hex() for name, place in places.items()},
         )
     return found
 
@@ -172,13 +172,17 @@ def read_publishes(archive: Archive, prefixes: Iterable[str]) -> dict[str, Publi
 def is_published(archive: Archive, scope: Scope) -> bool:
     """Tell whether all packs of a scope are there, and belong together."""
     published = read_publishes(archive, [scope.prefix]).get(scope.prefix)
-    if published is None:
-        return False
+    return published is not None and not lost_packs(archive, published)
+
+
+def lost_packs(archive: Archive, published: Publish) -> list[str]:
+    """Return the entry keys of those packs that are gone, or belong to another publish."""
     found = archive.copies(published.pack_keys)
-    return all(
-        any(label_of(copy.unsealed) == published.label for copy in found.get(key, []))
+    return [
+        key
         for key in published.pack_keys
-    )
+        if all(label_of(copy.unsealed) != published.label for copy in found.get(key, []))
+    ]
 
 
 def _label(scope: Scope, packs: Sequence[Sequence[Publishable]]) -> PackLabel:

@@ -17,7 +17,7 @@ from django_jinja_bccache.discovery import (
     read_source,
 )
 from django_jinja_bccache.exceptions import StoreError
-from django_jinja_bccache.fingerprint import fingerprint_parts
+from django_jinja_bccache.fingerprint import summary
 from django_jinja_bccache.newest import why_nothing_is_found
 from django_jinja_bccache.notes import newest_of, note_newest
 from django_jinja_bccache.packs import Scope
@@ -254,7 +254,7 @@ class _Warming:
                 lifetime=lifetime,
                 force=self._force,
             )
-            parts = fingerprint_parts(engine.environment)
+            parts = summary(engine.environment)
             note_newest(archive, scope, parts, lifetime=lifetime)
         except StoreError as error:
             report.unpublished = f"packs cannot be stored: {error}"

@@ -52,7 +52,8 @@ jinja2
 discovery
 reports
 parallel preloading
-clearing warming
+clearing inspection warming
+explaining
 checks
 panels
 apps

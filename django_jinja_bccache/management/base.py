@@ -6,6 +6,7 @@ import json
 import textwrap
 from argparse import ArgumentTypeError
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -78,7 +79,7 @@ class EngineCommand(BaseCommand):
 
     def print_json(self, document: Any) -> None:
         """Print a report for machines."""
-        self.stdout.write(json.dumps(document, indent=2))
+        self.stdout.write(json.dumps(document, indent=2, default=datetime.isoformat))
 
     def problem(self, text: str, place: str = "") -> None:
         """Print a problem, and on a line of its own the place that it is about."""

@@ -1,0 +1,208 @@
+"""What a cache holds for an engine: reports out, nothing printed or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django_jinja_bccache.archive import Archive, batches, moment
+from django_jinja_bccache.discovery import CachedEngine, Source, list_templates, read_source
+from django_jinja_bccache.exceptions import NotSupported
+from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
+from django_jinja_bccache.packs import scope_prefix_of
+from django_jinja_bccache.publishing import Publish, lost_packs, read_publishes
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of an engine's present templates a publish holds.
+
+    Attributes:
+        release: The name of its release, the empty string for none.
+        created: When it was published.
+        serves: Whether this process's environment, with its release, is served from it.
+        stored: How many templates are in it as they are now.
+        stale: How many are in it as they once were.
+        missing: How many are not in it.
+        packs: How many packs it has.
+        lost: How many of those the store does not hold, or not authentic.
+    """
+
+    release: str
+    created: datetime
+    serves: bool
+    stored: int
+    stale: int
+    missing: int
+    packs: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a cache holds, whatever it is of.
+
+    Attributes:
+        entries: How many entries there are.
+        entry_bytes: How many bytes they take.
+        packs: How many packs there are.
+        pack_bytes: How many bytes they take.
+        refused: How many of the entries are not authentic, damaged or of another format.
+        oldest: When the oldest entry was stored, None if there is none.
+        newest: When the newest was.
+        last_access: When one was read last, None where the store does not know.
+    """
+
+    entries: int
+    entry_bytes: int
+    packs: int
+    pack_bytes: int
+    refused: int
+    oldest: datetime | None = None
+    newest: datetime | None = None
+    last_access: datetime | None = None
+
+
+@dataclass
+class InspectReport:
+    """What a cache holds for one engine.
+
+    Attributes:
+        engine: The engine's NAME.
+        cache: The cache, as it names itself.
+        templates: How many templates the engine has.
+        stored: Names of those that are stored as they are now.
+        stale: Names of those of which the store holds another source's code, or another
+            environment's. Empty where the store cannot list its keys.
+        missing: Names of those that are not stored.
+        broken: Names of those whose value is there and refused, and of those that cannot be read.
+        published: What is published for the engine, the newest first.
+        inventory: What the cache holds; None where the store cannot list its keys.
+        size: Bytes that the store holds for all its users together, None if it does not tell.
+        max_size: Bytes that it holds at most, None if it has no limit or does not tell it.
+    """
+
+    engine: str
+    cache: str
+    templates: int = 0
+    stored: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    published: list[Coverage] = field(default_factory=list)
+    inventory: Inventory | None = None
+    size: int | None = None
+    max_size: int | None = None
+
+
+def inspect(engine: CachedEngine) -> InspectReport:
+    """Tell what an engine's cache holds.
+
+    Args:
+        engine: The engine.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    report = InspectReport(engine.name, repr(engine.cache))
+    sources = _sources(engine, report)
+    keys = {name: engine.entry_key(source) for name, source in sources.items()}
+    with Archive(engine.cache.storage) as archive:
+        held = archive.read(list(keys.values()))
+        not_held = archive.stored_keys(key for key in keys.values() if key not in held)
+        refused = {archive.entry_key(stored_key) for stored_key in archive.present(not_held)}
+        report.inventory, names = _inventory(archive)
+        for name, key in keys.items():
+            if key in held:
+                report.stored.append(name)
+            elif key in refused:
+                report.broken.append(name)
+            elif sources[name].name in names:
+                report.stale.append(name)
+            else:
+                report.missing.append(name)
+        report.published = _published(archive, engine, keys)
+        report.size, report.max_size = archive.usage()
+    report.broken.sort()
+    return report
+
+
+def _sources(engine: CachedEngine, report: InspectReport) -> dict[str, Source]:
+    """Return the sources of an engine's templates, by the templates' names."""
+    sources = {}
+    for name in list_templates(engine.environment).names:
+        try:
+            source = read_source(engine.environment, name)
+        except Exception:  # noqa: BLE001 - a loader may raise anything
+            report.broken.append(name)
+        else:
+            if source is not None:
+                sources[name] = source
+    report.templates = len(sources) + len(report.broken)
+    return sources
+
+
+def _inventory(archive: Archive) -> tuple[Inventory | None, set[str | None]]:
+    """Return what a cache holds, and the names of the templates that it holds any code of."""
+    try:
+        items = list(archive.items())
+    except NotSupported:
+        return None, set()
+    packs = [item for item in items if scope_prefix_of(archive.entry_key(item.key))]
+    entries = [item for item in items if not scope_prefix_of(archive.entry_key(item.key))]
+    created: list[int] = []
+    names: set[str | None] = set()
+    for batch in batches([archive.entry_key(item.key) for item in entries]):
+        for held in archive.read(batch).values():
+            created.append(held.unsealed.created)
+            names.add(held.label.template)
+    accessed = [item.accessed_at for item in entries if item.accessed_at is not None]
+    return Inventory(
+        entries=len(entries),
+        entry_bytes=sum(item.size for item in entries),
+        packs=len(packs),
+        pack_bytes=sum(item.size for item in packs),
+        refused=len(entries) - len(created),
+        oldest=moment(min(created)) if created else None,
+        newest=moment(max(created)) if created else None,
+        last_access=moment(max(accessed)) if accessed else None,
+    ), names
+
+
+def _published(archive: Archive, engine: CachedEngine, keys: Mapping[str, str]) -> list[Coverage]:
+    own = engine.cache.published.scope(engine.environment)
+    try:
+        stored_keys = [item.key for item in archive.items()]
+    except NotSupported:
+        prefixes: set[str | None] = {own.prefix}
+    else:
+        prefixes = {scope_prefix_of(archive.entry_key(key)) for key in stored_keys}
+    publishes = read_publishes(archive, sorted(prefix for prefix in prefixes if prefix))
+    found = [
+        _coverage(archive, publish, keys, serves=prefix == own.prefix)
+        for prefix, publish in publishes.items()
+        if publish.label.engine == own.engine
+    ]
+    return sorted(found, key=lambda coverage: coverage.created, reverse=True)
+
+
+def _coverage(
+    archive: Archive, publish: Publish, keys: Mapping[str, str], *, serves: bool
+) -> Coverage:
+    # What is the same in all environments: the template's name, and its source.
+    then = {name: key[FINGERPRINT_SIZE:] for name, key in publish.entry_keys.items()}
+    now = {name: key[FINGERPRINT_SIZE:] for name, key in keys.items()}
+    stored = sum(then.get(name) == digest for name, digest in now.items())
+    known = sum(name in then for name in now)
+    lost = lost_packs(archive, publish)
+    return Coverage(
+        release=publish.label.release,
+        created=moment(publish.created),
+        serves=serves,
+        stored=stored,
+        stale=known - stored,
+        missing=len(now) - known,
+        packs=publish.label.total,
+        lost=len(lost),
+    )

@@ -1,0 +1,243 @@
+"""What ``manage.py inspect_bytecode`` tells of a cache, and of one template in it."""
+
+import json
+import re
+
+import pytest
+
+from tests.raw import raw_store
+from tests.sites import TEMPLATES
+
+NAMES = list(TEMPLATES)
+
+
+@pytest.fixture
+def raw(backend, request):
+    return raw_store(backend, request)
+
+
+def report(site, *arguments, **environment) -> dict:
+    done = site.manage("inspect_bytecode", "--format", "json", *arguments, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    [engine] = json.loads(done.stdout)["engines"]
+    return engine
+
+
+def explanation(site, template="home.html") -> dict:
+    return report(site, "--explain", template)
+
+
+def differences(site, template="home.html") -> dict:
+    """What differs, with what it is here and what it was."""
+    found = explanation(site, template)
+    assert found["found"] == ""
+    return {part: (here, there) for part, here, there in found["differences"]}
+
+
+class TestInventory:
+    def test_of_a_warm_cache(self, site):
+        site.manage("warm_bytecode")
+        found = report(site)
+        assert found["templates"] == 4
+        assert found["stored"] == NAMES
+        assert [found[what] for what in ("stale", "missing", "broken")] == [[], [], []]
+        [published] = found["published"]
+        created = published.pop("created")
+        assert published == {
+            "release": "",
+            "serves": True,
+            "stored": 4,
+            "stale": 0,
+            "missing": 0,
+            "packs": 1,
+            "lost": 0,
+        }
+        inventory = found["inventory"]
+        assert (inventory["entries"], inventory["packs"], inventory["refused"]) == (4, 1, 0)
+        assert inventory["entry_bytes"] > 1000
+        assert inventory["oldest"] <= inventory["newest"] <= created
+        assert found["size"] > inventory["entry_bytes"]
+
+    def test_of_an_empty_one(self, site):
+        found = report(site)
+        assert (found["stored"], found["missing"], found["published"]) == ([], NAMES, [])
+        assert (found["inventory"]["entries"], found["inventory"]["oldest"]) == (0, None)
+
+    def test_of_templates_that_changed_came_or_went(self, site):
+        site.manage("warm_bytecode")
+        site.write("templates/home.html", "changed")
+        site.write("templates/new.html", "new")
+        (site.directory / "templates/shop/list.html").unlink()
+        found = report(site)
+        assert found["stored"] == ["base.html", "shop/item.html"]
+        assert (found["stale"], found["missing"]) == (["home.html"], ["new.html"])
+        [published] = found["published"]
+        assert (published["stored"], published["stale"], published["missing"]) == (2, 1, 1)
+        assert found["inventory"]["entries"] == 4
+
+    def test_of_damaged_values(self, site, raw):
+        site.manage("warm_bytecode")
+        broken = [key for key in list(raw.keys()) if "note:" not in key]
+        for key in broken:
+            raw.plant(key, raw.get(key)[:-1])
+        found = report(site)
+        assert (found["broken"], found["stored"]) == (NAMES, [])
+        assert found["inventory"]["refused"] == 4
+
+    def test_of_two_releases(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "release": "r1"})
+        ]
+        site.manage("warm_bytecode")
+        found = report(site)
+        assert [item["release"] for item in found["published"] if item["serves"]] == ["r1"]
+        assert {item["release"] for item in found["published"]} == {"", "r1"}
+
+    def test_it_fits_80_columns_and_lists_names_on_request(self, site):
+        site.manage("warm_bytecode")
+        site.write("templates/new.html", "new")
+        done = site.manage("inspect_bytecode", "-v", "2")
+        assert max(map(len, done.stdout.splitlines())) <= 80
+        text = re.sub(r"[\d.]+ [KM]?B", "SIZE", done.stdout)
+        assert text.splitlines()[1:7] == [
+            "  templates     5",
+            "    stored      4",
+            "    stale       0",
+            "    missing     1",
+            "      new.html",
+            "    broken      0",
+        ]
+        assert re.search(r"^\* .* UTC  -  +4 +0 +1 +1/1$", done.stdout, re.MULTILINE)
+
+    def test_a_store_out_of_reach_is_an_error(self, site):
+        site.settings["CACHES"] = {
+            "default": {
+                "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+                "LOCATION": "127.0.0.1:9",
+            }
+        }
+        done = site.manage("inspect_bytecode")
+        assert done.returncode == 1
+        assert "jinja2: the cache cannot be used" in done.stderr
+
+    def test_a_store_that_cannot_list_its_keys_still_tells_what_is_there(self, file_site):
+        file_site.settings["CACHES"] = {
+            "default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
+        }
+        done = file_site.manage("inspect_bytecode")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "missing     4" in done.stdout
+
+
+class TestExplain:
+    def test_what_is_found_where(self, site):
+        site.visit("home.html")
+        assert explanation(site)["found"] == "entry"
+        site.manage("warm_bytecode")
+        found = explanation(site)
+        assert (found["found"], found["reason"], found["differences"]) == ("pack", "", [])
+        assert found["key"].startswith(found["parts"]["environment"])
+
+    def test_nothing_was_ever_warmed(self, site):
+        found = explanation(site)
+        assert found["reason"] == "It is not stored, and this engine has not been warmed."
+
+    def test_the_source_differs(self, site):
+        site.manage("warm_bytecode")
+        site.write("templates/home.html", "changed")
+        ((part, (here, there)),) = differences(site).items()
+        assert part == "source"
+        assert here != there
+
+    def test_it_was_not_there_then(self, site):
+        site.manage("warm_bytecode")
+        site.write("templates/new.html", "new")
+        assert differences(site, "new.html") == {"template": ("there", "not published")}
+
+    def test_an_option_differs(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [site.engine(trim_blocks=True)]
+        assert differences(site) == {"trim_blocks": ("true", "false")}
+
+    def test_it_was_warmed_with_debug_on(self, site):
+        site.settings["DEBUG"] = True
+        site.manage("warm_bytecode")
+        site.settings["DEBUG"] = False
+        ((part, (here, there)),) = differences(site).items()
+        assert part == "undefined"
+        assert here.startswith("jinja2.runtime.Undefined ")
+        assert there.startswith("jinja2.runtime.DebugUndefined ")
+
+    def test_an_extension_differs(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [site.engine(extensions=["jinja2.ext.do"])]
+        found = differences(site)
+        assert found["extensions"] == ("jinja2.ext.ExprStmtExtension", "")
+        assert found["jinja2.ext.ExprStmtExtension"][1] == "(none)"
+
+    def test_autoescape_differs(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [site.engine(autoescape=False)]
+        assert differences(site) == {"autoescape": ("off", "on")}
+
+    def test_the_salt_differs(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "salt": "other"})
+        ]
+        assert [*differences(site)] == ["salt"]
+
+    def test_the_signing_key_differs(self, site):
+        site.manage("warm_bytecode")
+        site.settings["SECRET_KEY"] = "another"
+        ((part, (here, there)),) = differences(site).items()
+        assert part == "signing key"
+        assert re.fullmatch("[0-9a-f]{16}", here)
+        assert re.fullmatch("[0-9a-f]{16}", there)
+
+    def test_its_value_is_refused(self, site, raw):
+        site.manage("warm_bytecode")
+        for key in [key for key in list(raw.keys()) if "note:" not in key]:
+            raw.plant(key, raw.get(key)[:-1] + b"?")
+        assert explanation(site)["reason"] == "What is stored under its key is refused: signature."
+
+    def test_without_packs_its_own_entry_serves(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "packs": False})
+        ]
+        assert explanation(site)["found"] == "entry"
+
+    def test_a_secret_in_the_environment_is_not_stored(self, site, raw):
+        site.write(
+            "secretive.py",
+            "def environment(**options):\n"
+            "    from jinja2 import Environment\n"
+            "    made = Environment(**options)\n"
+            "    made.extend(api_key='not to be seen')\n"
+            "    return made\n",
+        )
+        site.settings["TEMPLATES"] = [site.engine(environment="secretive.environment")]
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [site.engine()]
+        found = differences(site)
+        assert found["attributes['api_key']"][0] == "(none)"
+        assert "not to be seen" not in str(found)
+
+    def test_the_text_says_it_in_80_columns(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [site.engine(trim_blocks=True)]
+        done = site.manage("inspect_bytecode", "--explain", "home.html")
+        lines = done.stdout.splitlines()
+        assert lines[:2] == [
+            "jinja2: home.html: would be compiled",
+            "  It is not stored under its present key.",
+        ]
+        assert lines[-3:] == ["    trim_blocks", "      here   true", "      there  false"]
+        assert max(map(len, lines)) <= 80
+
+    def test_a_template_that_no_engine_has_is_an_error(self, file_site):
+        done = file_site.manage("inspect_bytecode", "--explain", "none.html")
+        assert done.returncode == 2
+        assert "No template 'none.html' in jinja2." in done.stderr
