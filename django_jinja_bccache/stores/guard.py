@@ -213,8 +213,12 @@ class GuardedStore:
         except StoreError as error:
             if refusal_is_failure or isinstance(error, StoreUnavailable):
                 self._failed(ticket, str(error))
-            else:
-                self._succeeded(ticket)
+                raise
+            if ticket.is_probe:
+                # An error in answer to a write may be all that an ill server has to say.
+                self._failed(ticket, str(error))
+                raise StoreUnavailable(str(error)) from error
+            self._succeeded(ticket)
             raise
         except Exception as error:
             self._failed(ticket, f"{type(error).__name__}: {error}")

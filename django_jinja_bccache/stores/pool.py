@@ -74,7 +74,7 @@ class ClientPool(Generic[Client]):
         try:
             return self._run(client, operation, end)
         except self._connection_lost:
-            self.close()
+            pass
         return self._run(self._connect(), operation, end)
 
     def _run(self, client: Client, operation: Callable[[Client], Result], end: float) -> Result:
@@ -82,8 +82,10 @@ class ClientPool(Generic[Client]):
         try:
             result = operation(client)
         except BaseException:
-            # Its connection may still hold half an answer, which the next user would get.
+            # Its connection may still hold half an answer, which the next user would get. What
+            # ails it may have befallen those that lie idle: nobody is to wait for each of them.
             self._disconnect(client)
+            self.close()
             raise
         self._idle.append(client)
         return result

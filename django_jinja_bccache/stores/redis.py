@@ -58,7 +58,7 @@ class RedisStore:
         """Store a value for ``timeout`` seconds, for ever if None."""
         lifetime = _milliseconds(timeout)
         try:
-            self._call(lambda client: client.set(_encoded(key), value, px=lifetime))
+            stored = self._call(lambda client: client.set(_encoded(key), value, px=lifetime))
         except StoreError as error:
             is_slow = isinstance(error.__cause__, (TimeoutError, self._errors.TimeoutError))
             if len(value) < _SMALLEST_LIMIT or is_slow:
@@ -68,6 +68,8 @@ class RedisStore:
             if limit is None or len(value) <= limit:
                 raise
             raise ValueTooLarge(len(value), limit) from error
+        if stored is not True:
+            raise StoreError(f"redis did not store {len(value)} bytes")
 
     def set_many(self, items: Mapping[str, bytes], timeout: float | None) -> list[str]:
         """Store values in one round trip; return the keys of those that were not stored."""

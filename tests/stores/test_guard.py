@@ -190,6 +190,21 @@ class TestARefusalToStore:
         guarded.set("key", b"1", None)
         assert said() == ["INFO: Bytecode cache 'x' stores again after 60.0 s."]
 
+    def test_a_write_that_is_refused_ends_no_outage(self, guarded, patient, clock, said):
+        patient.does = DOWN
+        with pytest.raises(StoreUnavailable):
+            guarded.get("key")
+        for _ in range(5):
+            clock.now += COOLDOWN
+            patient.does = FULL
+            with pytest.raises(StoreError):
+                guarded.set("key", b"1", None)
+            clock.now += COOLDOWN
+            patient.does = DOWN
+            with pytest.raises(StoreUnavailable):
+                guarded.get("key")
+        assert len(said()) == 1
+
     def test_it_is_asked_once_in_a_cooldown(self, guarded, patient, clock):
         patient.does = FULL
         for number in range(30):

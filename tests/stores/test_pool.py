@@ -55,6 +55,18 @@ class TestConnectionsToAServer:
             request_finished.send(self.__class__)
         assert through.connections == 4
 
+    def test_when_one_is_dead_those_that_lie_idle_are_not_waited_for(self, store, through):
+        store.set("key", b"1", 100)
+        through.delay = 0.05  # so that threads meet
+        assert in_threads(4, lambda _: store.get("key")) == []
+        through.delay = 0.0
+        assert through.open_connections == 4
+        through.mode = "black_hole"
+        with pytest.raises(StoreUnavailable):
+            store.get("key")
+        through.mode = "pass"
+        assert store.get("key") == b"1"
+
     def test_close_closes_them(self, store, through):
         in_threads(4, lambda _: store.get("key"))
         store.close()

@@ -55,6 +55,16 @@ class TestRefusals:
 
         return refuses
 
+    @pytest.mark.parametrize("answer", [b":0\r\n", b"*2\r\n:1\r\n:2\r\n", b"$-1\r\n"])
+    def test_an_answer_that_is_not_ok_is_none(self, kind, redis, proxy, answer):
+        way = proxy(redis.address)
+        way.wrong_answer = answer
+        with store_over(way, kind) as store:
+            store.set("key", b"1", 100)
+            way.mode = "swap"
+            with pytest.raises(StoreError):
+                store.set("key", b"2", 100)
+
     def test_one_without_memory_to_spare(self, redis_server, refuses):
         with redis_server() as server:
             server.set_raw("key", b"1")
