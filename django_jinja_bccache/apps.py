@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 
 from django_jinja_bccache.conf import validate_settings
+from django_jinja_bccache.overriding import follow_overrides
 
 
 class DjangoJinjaBccacheConfig(AppConfig):
@@ -17,4 +18,5 @@ class DjangoJinjaBccacheConfig(AppConfig):
         """Register the system checks; raise ConfigurationError for an option that is wrong."""
         from django_jinja_bccache import checks  # noqa: F401 - it registers them
 
+        follow_overrides()
         validate_settings()

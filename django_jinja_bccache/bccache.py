@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakSet
 
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket
@@ -13,6 +14,7 @@ from jinja2.utils import internalcode
 
 from django_jinja_bccache.bytecode import Label, payload_of
 from django_jinja_bccache.compiling import NO_FILE, compile_template
+from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.fingerprint import fingerprint
 from django_jinja_bccache.options import checked, not_empty, seconds
 from django_jinja_bccache.published import Published
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from django_jinja_bccache.archive import Archive
+
+
+#: All caches of this process.
+instances: WeakSet[StoreBytecodeCache] = WeakSet()
+_SWITCH = "DJANGO_JINJA_BCCACHE"
+_SWITCHES = ("", "on", "off", "read-only")
 
 
 class StoreBytecodeCache(BytecodeCache):
@@ -76,7 +84,8 @@ class StoreBytecodeCache(BytecodeCache):
         self.packs = checked("packs", packs, bool)
         self.deadline = seconds("deadline", deadline)
         self.cooldown = seconds("cooldown", cooldown)
-        self.enabled = os.environ.get("DJANGO_JINJA_BCCACHE") != "off"
+        switch = _switch()
+        self.enabled = switch != "off"
         #: Reads and writes the entries.
         self.storage = EntryStorage(
             self.open_store,
@@ -85,12 +94,13 @@ class StoreBytecodeCache(BytecodeCache):
             timeout=self.timeout,
             key=key,
             ignore_errors=self.ignore_errors,
-            read_only=self.read_only,
+            read_only=self.read_only or switch == "read-only",
             deadline=self.deadline,
             cooldown=self.cooldown,
         )
         #: Serves what is published.
         self.published = Published(self)
+        instances.add(self)
 
     def __copy__(self) -> Self:
         return self
@@ -178,6 +188,11 @@ class StoreBytecodeCache(BytecodeCache):
         with self._archive() as archive:
             archive.delete([stored.key for stored in archive.items()])
 
+    def forget_settings(self) -> None:
+        """Let go of what came from settings that are overridden now."""
+        self.storage.forget_settings()
+        self.published.forget()
+
     def validate(self) -> None:
         """Check what can be checked without opening anything: here, the signing keys.
 
@@ -225,6 +240,22 @@ class StoreBytecodeCache(BytecodeCache):
         of_template = f"{bucket.key}\0{bucket.checksum}".encode()
         digest = blake2b(of_template, digest_size=20).hexdigest()
         return fingerprint(bucket.environment, self.salt) + digest
+
+
+def _switch() -> str:
+    """Return what the process environment says of all caches.
+
+    Raises:
+        ConfigurationError: It says something else than it may.
+    """
+    value = os.environ.get(_SWITCH, "")
+    if value not in _SWITCHES:
+        accepted = ", ".join(repr(each) for each in _SWITCHES[1:])
+        raise ConfigurationError(
+            f"{_SWITCH} in the process environment: {value!r} is not accepted; it must be one of "
+            f"{accepted}."
+        )
+    return value
 
 
 def _by_hand(key: str) -> str:

@@ -67,6 +67,11 @@ class DjangoBytecodeCache(StoreBytecodeCache):
             )
         check_alias(self.alias)
 
+    def forget_settings(self) -> None:
+        """Let go of what came from settings that are overridden now, the store included."""
+        self.storage.opener.close()
+        super().forget_settings()
+
     def open_store(self, *, deadline: float, guard: Guard) -> Store:
         """Return the store for the alias in CACHES."""
         return open_store(self.alias, deadline=deadline, guard=guard)

@@ -79,6 +79,14 @@ class StoreOpener:
                     store = self._store = self._open()
         return store
 
+    def close(self) -> None:
+        """Close the store, if it is open; it opens anew when it is next needed."""
+        with self._lock:
+            store, self._store = self._store, None
+            self._reopen_at = 0.0
+        if store is not None:
+            store.close()
+
     @property
     def has_tiers(self) -> bool:
         """Whether the store is two: others may have written to one of them."""

@@ -58,6 +58,10 @@ class Published:
         self._cache = cache
         self._readers: dict[tuple[str, str], PackReader] = {}
 
+    def forget(self) -> None:
+        """Let go of what was fetched."""
+        self._readers.clear()
+
     def scope(self, environment: Environment) -> Scope:
         """Return whose packs an environment's are."""
         own = fingerprint(environment, self._cache.salt)

@@ -11,6 +11,8 @@ from datetime import datetime
 
 logger = logging.getLogger("django_jinja_bccache")
 
+#: The reason of a miss: nobody may store this code, because an extension needed a filter's output.
+KEPT = "kept from storing"
 #: Reasons of a miss that mean: a value was there, and was refused.
 REJECTED = frozenset({"corrupt", "version", "signature"})
 
@@ -32,7 +34,8 @@ class CacheStatistics:
         max_size: Bytes that the store holds at most; None if it has no limit or does not
             tell it.
         miss_reasons: How many misses of which reason: ``absent``, ``corrupt``,
-            ``version``, ``signature``, ``store down``.
+            ``version``, ``signature``, ``store down``, or ``kept from storing`` for code that
+            is absent because it must not be stored.
     """
 
     hits: int = 0
@@ -126,6 +129,10 @@ class Recorder:
             self._kinds[kind] += 1
             if kind == "miss":
                 self._reasons[reason] += 1
+            elif kind == "kept" and self._reasons["absent"]:
+                # It was a miss a moment ago, and will be one in each process.
+                self._reasons["absent"] -= 1
+                self._reasons[KEPT] += 1
         if self.listeners:
             event = Event(kind, template, key, reason, size, seconds, origin)
             for listener in self.listeners:
@@ -141,7 +148,7 @@ class Recorder:
     def snapshot(self, size: int | None, max_size: int | None) -> CacheStatistics:
         """Return the counts of this moment."""
         with self._lock:
-            kinds, reasons = self._kinds.copy(), dict(self._reasons)
+            kinds, reasons = self._kinds.copy(), dict(+self._reasons)
         return CacheStatistics(
             hits=kinds["hit"],
             misses=kinds["miss"],

@@ -82,6 +82,11 @@ class EntryStorage:
             self._signing_keys = signing_keys_from_settings()
         return self._signing_keys
 
+    def forget_settings(self) -> None:
+        """Read the signing keys from the settings again, if they come from there."""
+        if not self.has_own_key:
+            self._signing_keys = None
+
     def stored_key(self, entry_key: str, signing_key: SigningKey) -> str:
         """Return the key in the store: sites with unlike signing keys never meet there."""
         return f"{self.prefix}{signing_key.id}:{entry_key}"

@@ -246,3 +246,19 @@ class TestSwitch:
         assert finished.result == [[0, 0] if switch == "off" else [2, 1]] * 3
         assert bool(raw_store(backend, request).keys()) == (switch == "on")
         assert (tmp_path / "directory").exists() == (switch == "on")
+
+
+def test_the_switch_read_only_has_pages_store_nothing_while_a_warm_does(file_site):
+    switch = {"DJANGO_JINJA_BCCACHE": "read-only"}
+    assert file_site.visit("home.html", **switch).stores == 0
+    assert file_site.visit("home.html").hits == 0
+    assert file_site.manage("warm_bytecode", **switch).returncode == 0
+    visit = file_site.visit("home.html", **switch)
+    assert (visit.compiled, visit.hits) == ([], 2)
+
+
+def test_a_switch_that_is_mistyped_is_refused_at_start_up(file_site):
+    done = file_site.manage("check", DJANGO_JINJA_BCCACHE="of")
+    assert done.returncode == 1
+    assert "DJANGO_JINJA_BCCACHE in the process environment: 'of' is not accepted" in done.stderr
+    assert "'off', 'read-only'" in done.stderr

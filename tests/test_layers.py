@@ -45,7 +45,7 @@ newest
 archive directories pack_reader
 published
 bccache notes publishing
-caches tiered
+caches overriding tiered
 loader
 conf
 jinja2

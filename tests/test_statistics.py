@@ -12,6 +12,7 @@ import pytest
 
 from django_jinja_bccache import CacheStatistics, DjangoBytecodeCache, statistics
 from tests.scripts import run_script
+from tests.test_warming import Shouting
 
 SOURCES = {
     "a.html": "{{ 1 }}a",
@@ -31,6 +32,17 @@ class TestCounters:
     def test_a_cache_that_did_nothing_has_counted_nothing(self):
         statistics = CacheStatistics()
         assert (statistics.hits, statistics.misses, statistics.hit_ratio) == (0, 0, 0.0)
+
+    def test_a_miss_that_will_be_one_in_each_process_has_a_reason_of_its_own(self, backend):
+        loader = jinja2.DictLoader({"a.html": "{% shout %}"})
+        for _ in range(2):
+            cache = DjangoBytecodeCache()
+            environment = jinja2.Environment(
+                loader=loader, bytecode_cache=cache, extensions=[Shouting]
+            )
+            environment.filters["shout"] = str.upper
+            environment.get_template("a.html")
+        assert cache.statistics.miss_reasons == {"kept from storing": 1}
 
     def test_the_hit_ratio_is_that_of_all_loads(self):
         assert CacheStatistics(hits=3, misses=1).hit_ratio == 0.75
