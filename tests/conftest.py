@@ -4,8 +4,10 @@ Every worker of pytest-xdist has its own; a server that is not installed is an e
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from django.core.cache import caches
@@ -18,6 +20,16 @@ from tests.servers import Memcached, PostgreSQL, Proxy, Redis
 from tests.servers.server import Server
 from tests.sites import file_site, site  # noqa: F401
 
+FAULTS_IN_EVERY_RUN = {
+    None,  # a test of something else
+    ("memcached", "black hole"),
+    ("pylibmc", "black hole at connect"),
+    ("redis", "reset"),
+    ("tiers", "refused"),
+    ("files", "read-only"),
+    ("sqlite", "locked"),
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -26,28 +38,66 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests of a whole site on every store, and not on memcached and files alone",
     )
     parser.addoption(
+        "--every-fault",
+        action="store_true",
+        help="let a server of the site go through every fault of its store, not one for each",
+    )
+    parser.addoption(
         "--long",
         action="store_true",
         help="let each thread, fork and task that reads a store read 10,000 values",
     )
+    parser.addoption(
+        "--every-mutation",
+        action="store_true",
+        help="try all of more than 100,000 mutations of stored values, and not a sample of them",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests of a whole site on the other stores to a run of their own: they are long."""
+    """Leave the tests of a whole site on the other stores, and of a server of the site with the
+    other faults of its store, to runs of their own: they are long."""
     if config.getoption("--long"):
         for item in items:
             item.add_marker(pytest.mark.timeout(900))
-    if config.getoption("--every-store"):
-        return
-    left_out = [item for item in items if store_of(item) in EVERY_URL.keys() - IN_EVERY_RUN]
+    left_out = []
+    if not config.getoption("--every-store"):
+        left_out += [item for item in items if store_of(item) in EVERY_URL.keys() - IN_EVERY_RUN]
+    if not config.getoption("--every-fault"):
+        left_out += [item for item in items if fault_of(item) not in FAULTS_IN_EVERY_RUN]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell how many mutations of stored values were tried, and what became of them."""
+    total: Counter[str] = Counter()
+    for report in [
+        report for name in ("passed", "failed") for report in terminalreporter.getreports(name)
+    ]:
+        numbers = dict(report.user_properties).get("mutations", {})
+        slowest = max(total["slowest"], numbers.get("slowest", 0.0))
+        total.update(numbers)
+        total["slowest"] = slowest
+    if total["tried"]:
+        kinds = ("crash", "hang", "code run", "wrong page", "not counted", "not healed")
+        outcomes = ", ".join(f"{total[kind]} {kind}" for kind in kinds)
+        terminalreporter.write_line(
+            f"{total['tried']:,} mutations of stored values: {outcomes}; "
+            f"the slowest took {total['slowest'] * 1000:.0f} ms"
+        )
+
+
 def store_of(item: pytest.Item) -> str | None:
     """The store that a test of a whole site runs on."""
     return getattr(getattr(item, "callspec", None), "params", {}).get("backend")
+
+
+def fault_of(item: pytest.Item) -> tuple[str, str] | None:
+    """The store and the fault that a test of the site's server is about."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return (parameters["store"], parameters["fault"]) if "fault" in parameters else None
 
 
 def pytest_xdist_auto_num_workers() -> int | None:

@@ -353,8 +353,30 @@ class TestProxyModes:
                 b"x" * 50 + b"\x87" * 50,
             ]
 
+    def test_swap_answers_each_request_with_the_answer_before_on_whatever_connection(
+        self, through, connection, memcached
+    ):
+        plain = ask_on(connection, b"get value\r\n")
+        memcached.set_raw("short", b"1")
+        through.mode = "swap"
+        assert ask(through.address, b"get short\r\n") == plain
+        assert ask_on(connection, b"get nothing\r\n") == b"VALUE short 0 1\r\n1\r\nEND\r\n"
+        assert ask_on(connection, b"get value\r\n") == b"END\r\n"
+        assert ask(through.address, b"get nothing\r\n") == plain
+
+    def test_swap_answers_every_request_with_the_wrong_answer_if_there_is_one(
+        self, through, connection
+    ):
+        through.wrong_answer = b"VALUE other 0 5\r\nwrong\r\nEND\r\n"
+        through.mode = "swap"
+        for _ in range(2):
+            assert ask_on(connection, b"get value\r\n") == through.wrong_answer
+        through.mode = "pass"
+        assert VALUE in ask_on(connection, b"get value\r\n")
+
     @pytest.mark.parametrize(
-        "mode", ["refuse", "reset", "black_hole", "hang_connect", "trickle", "cut", "garble"]
+        "mode",
+        ["refuse", "reset", "black_hole", "hang_connect", "trickle", "cut", "garble", "swap"],
     )
     def test_after_each_mode_it_passes_again_on_the_same_port(self, through, mode):
         address = through.address

@@ -65,6 +65,8 @@ class Direction:
         """What waits to be sent, with its time; empty bytes stand for the end."""
         self.last_due = 0.0
         self.values = Values()
+        self.answer: list[bytes] = []
+        """The pieces of the answer that came last."""
 
     def receive(self) -> None:
         try:
@@ -101,19 +103,34 @@ class Direction:
     def _receive_answer(self, data: bytes) -> None:
         # Counted before it goes on, so that the counts are right once the client has it.
         self.proxy.bytes_down += len(data)
-        if self.link.unanswered:
+        is_another = self.link.unanswered
+        if is_another:
             self.link.unanswered = False
             self.proxy.round_trips += 1
         # Read in every mode, to know where a value begins when the mode changes.
         data = self.values.read(data, garble=self.proxy.mode == "garble")
+        previous = self._note(data, is_another=is_another)
         if self.proxy.mode == "cut":
             self._schedule(data[: max(1, len(data) // 2)])
             self._end()
         elif self.proxy.mode == "trickle":
             for byte in data:
                 self._schedule(bytes([byte]), after_last=self.proxy.trickle_interval)
+        elif self.proxy.mode == "swap":
+            wrong = (self.proxy.wrong_answer or previous) if is_another else b""
+            if wrong:
+                self._schedule(wrong)
         else:
             self._schedule(data)
+
+    def _note(self, data: bytes, *, is_another: bool) -> bytes:
+        """Note a piece of an answer; of another one's first piece, return the answer before."""
+        if not is_another:
+            self.answer.append(data)
+            return b""
+        previous = b"".join(self.proxy.last_answer) if self.proxy.mode == "swap" else b""
+        self.answer = self.proxy.last_answer = [data]
+        return previous or data
 
     def _schedule(self, data: bytes, after_last: float = 0.0) -> None:
         due = time.perf_counter() + self.proxy.delay

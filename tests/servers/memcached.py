@@ -82,6 +82,21 @@ class Memcached(Server):
             header = b"set %s %d %d %d\r\n" % (_bytes(key), flags, expire, len(value))
             _expect(_ask(stream, header + value), b"STORED")
 
+    def fill(self, sizes: range = range(300, 60_000)) -> None:
+        """Store values until none of these sizes finds room; with `-M` nothing makes way."""
+        # Memory that was given to values of one size stays with them: each fills its own.
+        with self._conversation() as stream:
+            size, number = float(sizes.start), 0
+            while size < sizes.stop:
+                value = b"x" * int(size)
+                answer = b"STORED"
+                while answer == b"STORED":
+                    number += 1
+                    header = b"set filling-%d 0 0 %d\r\n" % (number, len(value))
+                    answer = _ask(stream, header + value)
+                _expect(answer, b"SERVER_ERROR out of memory")
+                size *= 1.1
+
     def flush(self) -> None:
         with self._conversation() as stream:
             _expect(_ask(stream, b"flush_all"), b"OK")

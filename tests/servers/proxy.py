@@ -19,6 +19,7 @@ MODES = (
     "trickle",
     "cut",
     "garble",
+    "swap",
 )
 
 
@@ -38,6 +39,8 @@ class Proxy:
     - `cut`: the connection closes in the middle of the first piece of an answer.
     - `garble`: in memcached's and Redis's answers, values of 32 bytes and more come back with
       every bit of their second half flipped. Lengths and the protocol's own lines stay.
+    - `swap`: each request gets the answer to the request before it, whoever asked that one, or
+      `wrong_answer` if there is one.
 
     Args:
         upstream: `127.0.0.1:port` or `unix:/path`, as in a server's `address`.
@@ -53,6 +56,10 @@ class Proxy:
         self.host = "127.0.0.1"
         self.port = free_port()
         self.links: set[Link] = set()
+        self.wrong_answer = b""
+        """What every request is answered in the mode `swap`; if empty, the answer before."""
+        self.last_answer: list[bytes] = []
+        """The pieces of the answer that came last, on whatever connection."""
         self._listener: socket.socket | None = None
         self._fillers: list[socket.socket] = []
         self._tasks: deque[Callable[[], None]] = deque()
