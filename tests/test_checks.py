@@ -1,9 +1,11 @@
 """The system checks: what fires them, and what does not."""
 
 import pytest
+from django.core.cache.backends.memcached import PyMemcacheCache
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from django_jinja_bccache import DjangoBytecodeCache
 from django_jinja_bccache.checks import check_pickles
 from testproject.caches import memcached_cache, redis_cache
 from tests.engines import templates_with
@@ -14,6 +16,10 @@ BACKENDS = "django.core.cache.backends"
 NOWHERE = "/dev/null/cache"
 DATABASE = {"BACKEND": f"{BACKENDS}.db.DatabaseCache", "LOCATION": "bytecode"}
 OWN = {"BACKEND": "tests.stores.test_django.FileCacheOfTheSitesOwn", "LOCATION": NOWHERE}
+
+
+class MemcachedOfTheSitesOwn(PyMemcacheCache):
+    """Of a class that this package does not know."""
 
 
 def fired(caches, option="default") -> list[tuple[str, str]]:
@@ -64,6 +70,106 @@ class TestPickles:
         assert "W001" not in file_site.manage("check").stderr
 
 
-def test_the_test_project_fires_none():
+def others(caches, option="default", *, deploy=False, **overridden) -> list[str]:
+    """The ids that fire beside the one about pickles."""
+    templates = [{"BACKEND": BACKEND, "NAME": "mail", "OPTIONS": {"bytecode_cache": option}}]
+    with override_settings(CACHES=caches, **{"TEMPLATES": templates} | overridden):
+        found = run_checks(include_deployment_checks=deploy)
+    ids = {message.id.removeprefix("django_jinja_bccache.") for message in found}
+    return sorted(each for each in ids if each[1:].isdigit() and each != "W001")
+
+
+MEMCACHED = memcached_cache(["127.0.0.1:1"])
+
+
+class TestOthers:
+    @pytest.mark.parametrize("kind", ["locmem.LocMemCache", "dummy.DummyCache"])
+    def test_a_cache_that_no_other_process_reads(self, kind):
+        assert others({"default": {"BACKEND": f"{BACKENDS}.{kind}"}}) == ["W002"]
+
+    def test_fewer_entries_than_templates(self, tmp_path):
+        for number in range(20):
+            (tmp_path / f"{number}.html").write_text("")
+        templates = [{"BACKEND": BACKEND, "DIRS": [tmp_path]}]
+        few, enough = ({**DATABASE, "OPTIONS": {"MAX_ENTRIES": count}} for count in (20, 21))
+        assert others({"default": few}, TEMPLATES=templates) == ["W003"]
+        assert others({"default": enough}, TEMPLATES=templates) == []
+
+    def test_a_client_that_may_wait_for_ever(self):
+        bare = {**MEMCACHED, "BACKEND": f"{__name__}.MemcachedOfTheSitesOwn"}
+        assert others({"default": bare}) == ["W004"]
+        assert others({"default": {**bare, "OPTIONS": {"timeout": 1}}}) == []
+
+    @pytest.mark.parametrize(
+        "overridden",
+        [
+            {"MIDDLEWARE": ["django.middleware.cache.UpdateCacheMiddleware"]},
+            {"SESSION_ENGINE": "django.contrib.sessions.backends.cached_db"},
+        ],
+        ids=["pages", "sessions"],
+    )
+    def test_an_alias_that_holds_what_is_cleared_now_and_then(self, overridden):
+        two = {"default": MEMCACHED, "bytecode": MEMCACHED}
+        assert others(two, deploy=True, **overridden) == ["W005"]
+        assert others(two, "bytecode", deploy=True, **overridden) == []
+        assert others(two, **overridden) == []
+
+    def test_a_server_without_a_key_prefix(self):
+        bare = {**MEMCACHED, "KEY_PREFIX": ""}
+        assert others({"default": bare}, deploy=True) == ["W006"]
+        assert others({"default": {**bare, "KEY_FUNCTION": str}}, deploy=True) == []
+        assert others({"default": bare}) == []
+
+    @pytest.mark.parametrize("kind", ["alias", "files", "sqlite"])
+    def test_bytecode_on_this_host_that_was_warmed_with_another_key(self, file_site, kind):
+        package = "django_jinja_bccache"
+        option = {
+            "alias": "default",
+            "files": {"class": f"{package}.FileSystemBytecodeCache", "directory": "c"},
+            "sqlite": {"class": f"{package}.SQLiteBytecodeCache", "database_path": "c.sqlite3"},
+        }[kind]
+        for name in ("directory", "database_path"):
+            if name in option:
+                option[name] = str(file_site.directory / option[name])
+        file_site.settings["TEMPLATES"] = [file_site.engine(bytecode_cache=option)]
+        file_site.manage("warm_bytecode")
+        assert "W007" not in file_site.manage("check").stderr
+        file_site.settings["SECRET_KEY"] = "another"
+        assert "(django_jinja_bccache.W007) Engine 'jinja2'" in file_site.manage("check").stderr
+        file_site.settings["SECRET_KEY_FALLBACKS"] = ["the secret of this site"]
+        assert "W007" not in file_site.manage("check").stderr
+
+    def test_two_engines_with_a_release_of_the_same_name(self):
+        option = {"alias": "default", "release": "r1"}
+        templates = [
+            {"BACKEND": BACKEND, "NAME": name, "OPTIONS": {"bytecode_cache": option}}
+            for name in ("one", "two")
+        ]
+        assert others({"default": MEMCACHED}, TEMPLATES=templates, deploy=True) == ["I008"]
+        assert others({"default": MEMCACHED}, TEMPLATES=templates[:1], deploy=True) == []
+
+    def test_a_release_that_the_backend_does_not_serve(self):
+        stock = [
+            {
+                "BACKEND": "django.template.backends.jinja2.Jinja2",
+                "OPTIONS": {"bytecode_cache": DjangoBytecodeCache(release="r1")},
+            }
+        ]
+        assert others({"default": MEMCACHED}, TEMPLATES=stock) == ["W009"]
+        assert others({"default": MEMCACHED}, {"alias": "default", "release": "r1"}) == []
+
+    def test_each_has_a_hint_and_names_the_engine(self):
+        templates = [{"BACKEND": BACKEND, "NAME": "mail"}]
+        caches = {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyCache"}}
+        with override_settings(CACHES=caches, TEMPLATES=templates):
+            [message] = [each for each in run_checks() if "jinja_bccache" in each.id]
+        assert message.msg.startswith("Engine 'mail' keeps its bytecode in CACHES['default'], a D")
+        assert "memcached, Redis or files" in message.hint
+        assert message.obj == "TEMPLATES engine 'mail'"
+
+
+@pytest.mark.parametrize("deploy", [False, True])
+def test_the_test_project_fires_none(deploy):
     with override_settings(TEMPLATES=templates_with(bytecode_cache="default")):
-        assert [message.id for message in run_checks() if "jinja_bccache" in message.id] == []
+        found = run_checks(include_deployment_checks=deploy)
+    assert [message.id for message in found if "jinja_bccache" in message.id] == []

@@ -65,11 +65,16 @@ def check_alias(alias: str) -> None:
         )
 
 
+def reads_through_django(alias: str) -> bool:
+    """Tell whether an alias is used through Django's cache API, by its backend's class alone."""
+    backend_class = import_string(caches.settings[alias]["BACKEND"])
+    return _factory_for(alias, backend_class) is None
+
+
 def unpickles(alias: str) -> bool:
     """Tell whether a backend unpickles what others may have written, by its class alone."""
-    backend_class = import_string(caches.settings[alias]["BACKEND"])
-    is_own_memory = issubclass(backend_class, LocMemCache)
-    return not is_own_memory and _factory_for(alias, backend_class) is None
+    is_own_memory = issubclass(import_string(caches.settings[alias]["BACKEND"]), LocMemCache)
+    return not is_own_memory and reads_through_django(alias)
 
 
 def open_store(alias: str, *, deadline: float, guard: Guard) -> Store:
