@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _BATCH = 200
+# What anybody else has put behind the same prefix is none of ours.
+_ENTRY_KEY = re.compile(r"[0-9a-z.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,14 @@ class Copy:
 
     unsealed: Unsealed
     is_current: bool
+
+    @property
+    def can_be_opened(self) -> bool:
+        """Whether it can be decompressed here."""
+        try:
+            return self.unsealed.payload is not None
+        except EntryRejected:
+            return False
 
 
 class Archive:
@@ -92,7 +103,10 @@ class Archive:
             NotSupported: The store cannot list its keys.
         """
         for signing_key in self._storage.signing_keys:
-            yield from self._store.scan(self._storage.stored_key("", signing_key))
+            prefix = self._storage.stored_key("", signing_key)
+            for item in self._store.scan(prefix):
+                if _ENTRY_KEY.fullmatch(item.key, len(prefix)):
+                    yield item
 
     def values(self, key: str) -> Iterator[tuple[SigningKey, bytes]]:
         """Yield whatever every tier holds under an entry key, each with its signing key."""
@@ -210,9 +224,9 @@ class Archive:
         """Store a note, sealed already."""
         self._store.set(self._storage.note_key(key), value, self._storage.timeout)
 
-    def delete_notes(self, keys: Iterable[str]) -> None:
-        """Remove notes."""
-        self._store.delete_many([self._storage.note_key(key) for key in keys])
+    def delete_note(self, key: str) -> None:
+        """Remove a note."""
+        self._store.delete_many([self._storage.note_key(key)])
 
     def store(self, entries: dict[str, tuple[bytes, Label]]) -> dict[str, StoreError]:
         """Seal and store payloads under entry keys; return what the store refused, and why."""

@@ -75,6 +75,7 @@ class StoreBytecodeCache(BytecodeCache):
         deadline: float = 0.5,
         cooldown: float = 10.0,
     ) -> None:
+        __traceback_hide__ = True
         self.prefix = checked("prefix", prefix, str)
         self.timeout = None if timeout is None else seconds("timeout", timeout, "or None")
         self.salt = checked("salt", salt, str)
@@ -185,8 +186,10 @@ class StoreBytecodeCache(BytecodeCache):
             NotSupported: The store cannot list its keys, or its client cannot delete.
             StoreError: The store failed.
         """
+        from django_jinja_bccache.notes import clear_all  # no page needs it
+
         with self._archive() as archive:
-            archive.delete([stored.key for stored in archive.items()])
+            clear_all(archive)
 
     def forget_settings(self) -> None:
         """Let go of what came from settings that are overridden now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 
@@ -14,7 +14,11 @@ from django_jinja_bccache.bridge.redis import checked_client, client_store
 from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.options import Options, checked
 from django_jinja_bccache.stores.base import Guard, Store
-from django_jinja_bccache.stores.filesystem import FileSystemStore, default_directory
+from django_jinja_bccache.stores.filesystem import (
+    FileSystemStore,
+    default_directory,
+    make_own_directory,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,6 +51,7 @@ class DjangoBytecodeCache(StoreBytecodeCache):
         timeout: float | None = 30 * _DAY,
         **options: Unpack[Options],
     ) -> None:
+        __traceback_hide__ = True
         self.alias: str = checked("alias", alias, str)
         super().__init__(prefix=prefix, timeout=timeout, **options)
 
@@ -113,6 +118,7 @@ class MemcachedBytecodeCache(StoreBytecodeCache):
         ignore_memcache_errors: bool = True,
         **options: Unpack[Options],
     ) -> None:
+        __traceback_hide__ = True
         options.setdefault("ignore_errors", ignore_memcache_errors)
         super().__init__(prefix=prefix, timeout=timeout, **options)
         missing = [name for name in ("get", "set") if not hasattr(client, name)]
@@ -157,6 +163,7 @@ class RedisBytecodeCache(StoreBytecodeCache):
         timeout: float | None = 3600,
         **options: Unpack[Options],
     ) -> None:
+        __traceback_hide__ = True
         super().__init__(prefix=prefix, timeout=timeout, **options)
         self._client = checked_client(client)
 
@@ -194,8 +201,10 @@ class FileSystemBytecodeCache(StoreBytecodeCache):
         timeout: float | None = None,
         **options: Unpack[Options],
     ) -> None:
+        __traceback_hide__ = True
         # Absolute, as a server may change its working directory later.
-        self.directory = os.path.abspath(default_directory() if directory is None else directory)
+        self._is_default = directory is None
+        self.directory = default_directory() if directory is None else _absolute(directory)
         self.pattern = checked("pattern", pattern, str)
         self._files = FileSystemStore(self.directory, self.pattern)
         super().__init__(prefix=prefix, timeout=timeout, **options)
@@ -205,7 +214,27 @@ class FileSystemBytecodeCache(StoreBytecodeCache):
 
     def open_store(self, *, deadline: float, guard: Guard) -> Store:  # noqa: ARG002
         """Return the store in the directory."""
+        if self._is_default:
+            make_own_directory(self.directory)
         return guard(self._files, self.directory)
+
+
+def _absolute(directory: object) -> str:
+    """Return the absolute path of a directory.
+
+    Raises:
+        ConfigurationError: There can be no such directory.
+    """
+    try:
+        path = os.path.abspath(os.fspath(cast("str", directory)))
+        is_possible = isinstance(path, str) and b"\0" not in os.fsencode(path)
+    except (TypeError, UnicodeEncodeError):
+        is_possible = False
+    if not is_possible:
+        raise ConfigurationError(
+            f"directory: {directory!r} is not accepted; it must be the path of a directory."
+        )
+    return path
 
 
 class SQLiteBytecodeCache(StoreBytecodeCache):
@@ -230,6 +259,7 @@ class SQLiteBytecodeCache(StoreBytecodeCache):
         timeout: float | None = None,
         **options: Unpack[Options],
     ) -> None:
+        __traceback_hide__ = True
         from django_jinja_bccache.stores.sqlite import checked_path  # imports sqlite3
 
         self.database_path = checked_path(database_path)

@@ -10,8 +10,9 @@ from django_jinja_bccache.discovery import CachedEngine, list_templates, read_so
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import fingerprint
 from django_jinja_bccache.newest import newest_key
+from django_jinja_bccache.notes import remove_notes
 from django_jinja_bccache.packs import scope_prefix_of
-from django_jinja_bccache.publishing import Publish, read_publishes
+from django_jinja_bccache.publishing import Publish, publishes_among, read_publishes
 
 #: Entries that dry runs have told of: the cache and the stored key of each.
 Counted = set[tuple[str, str]]
@@ -68,7 +69,7 @@ def clear(
             keys = [*_present_keys(engine), *(published.pack_keys if published else ())]
             items = archive.present(archive.stored_keys(keys))
             listed = False
-        publishes = _publishes_among(archive, items)
+        publishes = publishes_among(archive, items)
         theirs = {
             prefix
             for prefix, publish in publishes.items()
@@ -84,7 +85,7 @@ def clear(
             return _count(engine, doomed, counted, listed=listed)
         own = engine.cache.published.scope(engine.environment)
         gone = [publish.label for prefix, publish in publishes.items() if prefix not in theirs]
-        archive.delete_notes({newest_key(own), *map(newest_key, gone)})
+        remove_notes(archive, [own, *gone])
         return _remove(archive, engine, doomed, listed=listed)
 
 
@@ -125,7 +126,7 @@ def clear_stale(
         present = {
             each.cache.published.scope(each.environment).prefix for each in (engine, *others)
         }
-        publishes = _publishes_among(archive, items)
+        publishes = publishes_among(archive, items)
         kept = _kept(publishes, present, keep_releases)
         used = {key for each in (engine, *others) for key in _present_keys(each)}
         for publish in kept:
@@ -133,14 +134,10 @@ def clear_stale(
         doomed = {key: size for key, size in items.items() if Archive.entry_key(key) not in used}
         if dry_run:
             return _count(engine, doomed, counted, listed=True)
-        notes = {newest_key(publish.label) for publish in publishes.values()}
-        archive.delete_notes(notes - {newest_key(publish.label) for publish in kept})
+        current = {newest_key(publish.label) for publish in kept}
+        old = [publish.label for publish in publishes.values()]
+        remove_notes(archive, [label for label in old if newest_key(label) not in current])
         return _remove(archive, engine, doomed, listed=True)
-
-
-def _publishes_among(archive: Archive, stored_keys: Iterable[str]) -> dict[str, Publish]:
-    prefixes = {scope_prefix_of(Archive.entry_key(key)) for key in stored_keys} - {None}
-    return read_publishes(archive, sorted(prefix for prefix in prefixes if prefix))
 
 
 def _kept(

@@ -37,6 +37,7 @@ def bytecode_cache_from(value: object, *, engine: str) -> BytecodeCache | None:
         ConfigurationError: The value cannot be used; the message names the engine and lists
             what is accepted.
     """
+    __traceback_hide__ = True
     with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
         return _cache_from(value)
 
@@ -83,6 +84,7 @@ def _takes_our_option(backend: str) -> bool:
 
 
 def _cache_from(value: object) -> BytecodeCache | None:
+    __traceback_hide__ = True
     if value is None or isinstance(value, BytecodeCache):
         return value
     if isinstance(value, Mapping):
@@ -109,6 +111,7 @@ def _from_path(path: str) -> BytecodeCache:
 
 
 def _from_mapping(value: Mapping[Any, Any]) -> BytecodeCache:
+    __traceback_hide__ = True
     arguments = dict(value)
     cls = arguments.pop("class", DjangoBytecodeCache)
     if isinstance(cls, str):
@@ -129,6 +132,7 @@ def _imported(path: str) -> Any:
 
 
 def _made(cls: type[BytecodeCache], arguments: Mapping[Any, Any]) -> BytecodeCache:
+    __traceback_hide__ = True
     accepted = _accepted_arguments(cls)
     unknown = [name for name in arguments if accepted is not None and name not in accepted]
     if unknown:
@@ -148,6 +152,7 @@ def _made(cls: type[BytecodeCache], arguments: Mapping[Any, Any]) -> BytecodeCac
 
 
 def _nested_cache_from(option: str, value: object) -> BytecodeCache | None:
+    __traceback_hide__ = True
     with naming(f'"{option}"'):
         return _cache_from(value)
 

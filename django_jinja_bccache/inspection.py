@@ -11,7 +11,12 @@ from django_jinja_bccache.discovery import CachedEngine, Source, list_templates,
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
 from django_jinja_bccache.packs import scope_prefix_of
-from django_jinja_bccache.publishing import Publish, lost_packs, read_publishes
+from django_jinja_bccache.publishing import (
+    Publish,
+    lost_packs,
+    publishes_among,
+    read_publishes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +178,9 @@ def _inventory(archive: Archive) -> tuple[Inventory | None, set[str | None]]:
 def _published(archive: Archive, engine: CachedEngine, keys: Mapping[str, str]) -> list[Coverage]:
     own = engine.cache.published.scope(engine.environment)
     try:
-        stored_keys = [item.key for item in archive.items()]
+        publishes = publishes_among(archive, [item.key for item in archive.items()])
     except NotSupported:
-        prefixes: set[str | None] = {own.prefix}
-    else:
-        prefixes = {scope_prefix_of(archive.entry_key(key)) for key in stored_keys}
-    publishes = read_publishes(archive, sorted(prefix for prefix in prefixes if prefix))
+        publishes = read_publishes(archive, [own.prefix])
     found = [
         _coverage(archive, publish, keys, serves=prefix == own.prefix)
         for prefix, publish in publishes.items()

@@ -27,6 +27,7 @@ class Jinja2(django_jinja2.Jinja2):
     takes_bytecode_cache_option = True
 
     def __init__(self, params: dict[str, Any]) -> None:
+        __traceback_hide__ = True
         options = dict(params["OPTIONS"])
         cache = bytecode_cache_from(
             options.pop("bytecode_cache", DEFAULT_ALIAS), engine=params["NAME"]

@@ -47,7 +47,9 @@ def seal_newest(scope: Scope, parts: dict[str, str], signing_key: SigningKey) ->
     return seal(newest_key(scope), payload, signing_key, label=label, method=ZLIB)
 
 
-def read_newest(scope: Scope, value: object, signing_keys: Sequence[SigningKey]) -> Newest | None:
+def read_newest(
+    scope: Scope | PackLabel, value: object, signing_keys: Sequence[SigningKey]
+) -> Newest | None:
     """Return what a note says, None if it is none.
 
     Args:
@@ -59,9 +61,12 @@ def read_newest(scope: Scope, value: object, signing_keys: Sequence[SigningKey])
         try:
             unsealed = unseal(newest_key(scope), value, signing_key)
             said = json.loads(bytes(unsealed.payload))
+            fingerprint, parts = said["fingerprint"], dict(said["parts"])
         except EntryRejected:
             continue
-        return Newest(signing_key.id, said["fingerprint"], said["parts"], unsealed.created)
+        except (ValueError, TypeError, KeyError):  # of another version of this package
+            return None
+        return Newest(signing_key.id, fingerprint, parts, unsealed.created)
     key_id = _key_id_in(value)
     is_foreign = key_id and key_id not in {signing_key.id for signing_key in signing_keys}
     return Newest(key_id) if is_foreign else None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.newest import Newest, newest_key, read_newest, seal_newest
-from django_jinja_bccache.packs import Scope
+from django_jinja_bccache.packs import PackLabel, Scope
+from django_jinja_bccache.publishing import publishes_among
 
 
 def note_newest(
@@ -35,7 +37,33 @@ def note_newest(
     archive.store_note(newest_key(scope), seal_newest(scope, parts, signing_key))
 
 
-def newest_of(archive: Archive, scope: Scope) -> Newest | None:
+def remove_notes(archive: Archive, scopes: Iterable[Scope | PackLabel]) -> None:
+    """Remove what was noted of scopes, but for the notes of sites with another signing key.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    for key, scope in {newest_key(scope): scope for scope in scopes}.items():
+        newest = newest_of(archive, scope)
+        if newest is not None and newest.fingerprint:
+            archive.delete_note(key)
+
+
+def clear_all(archive: Archive) -> None:
+    """Remove every entry and pack of a cache, and the notes on them.
+
+    Raises:
+        NotSupported: The store cannot list its keys, or its client cannot delete.
+        StoreError: The store failed.
+    """
+    stored_keys = [stored.key for stored in archive.items()]
+    remove_notes(
+        archive, [publish.label for publish in publishes_among(archive, stored_keys).values()]
+    )
+    archive.delete(stored_keys)
+
+
+def newest_of(archive: Archive, scope: Scope | PackLabel) -> Newest | None:
     """Return what a scope's engine was warmed with last, None if nobody noted it.
 
     Raises:

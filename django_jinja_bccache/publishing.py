@@ -22,6 +22,7 @@ from django_jinja_bccache.packs import (
     Scope,
     contents_of,
     label_of,
+    scope_prefix_of,
 )
 
 # A template that this many others name is likely to be part of any page.
@@ -169,6 +170,12 @@ def read_publishes(archive: Archive, prefixes: Iterable[str]) -> dict[str, Publi
     return found
 
 
+def publishes_among(archive: Archive, stored_keys: Iterable[str]) -> dict[str, Publish]:
+    """Return what is published, as ``read_publishes`` does, of packs under stored keys."""
+    prefixes = {scope_prefix_of(archive.entry_key(key)) for key in stored_keys}
+    return read_publishes(archive, sorted(prefix for prefix in prefixes if prefix))
+
+
 def is_published(archive: Archive, scope: Scope) -> bool:
     """Tell whether all packs of a scope are there, and belong together."""
     published = read_publishes(archive, [scope.prefix]).get(scope.prefix)
@@ -231,7 +238,8 @@ def _codes(archive: Archive, pack: Sequence[Publishable]) -> dict[bytes, CodeTyp
 
 
 def _is_current(copy: Copy, publish_id: str, lifetime: float | None) -> bool:
-    if not copy.is_current or label_of(copy.unsealed).publish != publish_id:
+    is_same = copy.is_current and label_of(copy.unsealed).publish == publish_id
+    if not (is_same and copy.can_be_opened):
         return False
     return lifetime is None or time.time() - copy.unsealed.created < lifetime / 2
 

@@ -19,6 +19,8 @@ def signing_keys(secret: Secret) -> tuple[SigningKey, ...]:
     Raises:
         ConfigurationError: There is none, or one is empty or neither ``str`` nor ``bytes``.
     """
+    # Has Django leave this frame, and the secrets in it, out of its error pages; so elsewhere.
+    __traceback_hide__ = True
     secrets = [secret] if isinstance(secret, str | bytes) else secret
     if not isinstance(secrets, list | tuple) or not secrets:
         raise ConfigurationError(
@@ -34,6 +36,7 @@ def signing_keys_from_settings() -> tuple[SigningKey, ...]:
         ConfigurationError: SECRET_KEY is empty, a fallback cannot be used, or there are no
             settings.
     """
+    __traceback_hide__ = True
     try:
         secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     except ImproperlyConfigured as error:
@@ -44,6 +47,7 @@ def signing_keys_from_settings() -> tuple[SigningKey, ...]:
 
 
 def _made_from(origin: str, secrets: Sequence[str | bytes]) -> tuple[SigningKey, ...]:
+    __traceback_hide__ = True
     try:
         return tuple(SigningKey(secret) for secret in secrets)
     except ConfigurationError as error:

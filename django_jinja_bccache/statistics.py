@@ -83,7 +83,8 @@ class Event:
     Attributes:
         kind: ``hit``, ``miss``, ``store``, ``error``, ``oversize``, or ``kept`` for code that
             must not be stored because an extension needed a filter's output, or
-            ``rejected`` for a pack that is not to be used.
+            ``rejected`` for a pack that is not to be used, or an entry where another
+            one serves.
         template: The template's name, None for a bucket made by hand.
         key: The entry key.
         reason: Why it was a miss, an error or rejected, else the empty string.

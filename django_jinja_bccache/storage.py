@@ -58,6 +58,7 @@ class EntryStorage:
         deadline: float,
         cooldown: float,
     ) -> None:
+        __traceback_hide__ = True
         self.recorder = Recorder()
         #: Opens the store, and tells whether it has two tiers.
         self.opener = StoreOpener(
@@ -121,12 +122,16 @@ class EntryStorage:
             values, reason = [], "store down"
         else:
             reason = "absent"
+        refused: list[tuple[str, str]] = []
         for entry_key, signing_key, value in values:
             try:
                 code = code_from(unseal(entry_key, value, signing_key).payload)
             except EntryRejected as rejected:
                 reason = rejected.reason
+                refused.append((entry_key, reason))
                 continue
+            for refused_key, why in refused:  # one under another signing key serves
+                self.recorder.record("rejected", template, refused_key, reason=why)
             seconds = time.perf_counter() - began
             self.recorder.record(
                 "hit", template, entry_key, size=len(value), seconds=seconds, origin="store"

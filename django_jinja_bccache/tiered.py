@@ -61,6 +61,7 @@ class TieredBytecodeCache(StoreBytecodeCache):
         release: str | None = None,
         packs: bool = True,
     ) -> None:
+        __traceback_hide__ = True
         self.local = _checked_tier("local", local)
         self.shared = _checked_tier("shared", shared)
         super().__init__(

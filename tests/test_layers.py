@@ -43,8 +43,9 @@ opening
 storage
 newest
 archive directories pack_reader
-published
-bccache notes publishing
+published publishing
+notes
+bccache
 caches overriding tiered
 loader
 conf

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+#: Bytes that a value has at most in a store whose items anybody may have made as large as they
+#: like, such as a directory.
+LARGEST_VALUE = 16 << 20
+
 
 class StoredItem(NamedTuple):
     """One item that a store lists.

@@ -20,13 +20,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from django_jinja_bccache.exceptions import ConfigurationError, StoreError, StoreUnavailable
-from django_jinja_bccache.stores.base import StoredItem, StoreUsage
+from django_jinja_bccache.exceptions import (
+    ConfigurationError,
+    StoreError,
+    StoreUnavailable,
+    ValueTooLarge,
+)
+from django_jinja_bccache.stores.base import LARGEST_VALUE, StoredItem, StoreUsage
 
 _HEADER = struct.Struct(">4sQH")
 _MAGIC = b"jbcf"
 _DIGITS = 40
 _LONGEST_KEY = 4096
+# A byte more than there can be is enough to see that there are too many.
+_LARGEST_FILE = _HEADER.size + _LONGEST_KEY + LARGEST_VALUE + 1
 # A writer that has not finished after a minute was killed.
 _ORPHAN_AGE = 60
 # A named pipe in a file's place must not hold us, nor a link lead us away.
@@ -91,7 +98,7 @@ class FileSystemStore:
     def get(self, key: str) -> bytes | None:
         """Return the value, None if there is none."""
         try:
-            content, _ = _read(self._path(key))
+            content, _ = _read(self._path(key), _LARGEST_FILE)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -114,6 +121,8 @@ class FileSystemStore:
             encoded = key.encode()
         except UnicodeEncodeError as error:
             raise StoreError(f"The key {key!r} cannot be written to a file.") from error
+        if len(value) > LARGEST_VALUE:
+            raise ValueTooLarge(len(value), LARGEST_VALUE)
         if len(encoded) > _LONGEST_KEY:
             raise StoreError(f"A key of {len(encoded)} bytes is too long for a file.")
         expires = 0 if timeout is None else math.ceil(time.time() + timeout)
@@ -216,7 +225,7 @@ class FileSystemStore:
         return os.path.join(self._directory, self._pattern % digest)
 
 
-def _read(path: str, size: int = -1) -> tuple[bytes, os.stat_result]:
+def _read(path: str, size: int) -> tuple[bytes, os.stat_result]:
     """Return what a regular file begins with, and its status; nothing of any other file."""
     descriptor = os.open(path, _READ_FLAGS)
     try:
@@ -224,7 +233,7 @@ def _read(path: str, size: int = -1) -> tuple[bytes, os.stat_result]:
         if not stat.S_ISREG(status.st_mode):
             return b"", status
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.read(size) or b"", status
+            return file.read(min(size, status.st_size)) or b"", status
     finally:
         os.close(descriptor)
 
@@ -236,6 +245,25 @@ def make_directory(directory: Path) -> None:
         with suppress(FileExistsError):  # another process makes it, too
             path.mkdir(mode=0o700)
             path.chmod(0o700)  # whatever the umask
+
+
+def make_own_directory(path: str) -> None:
+    """Make the default directory, whose place anybody may have taken before.
+
+    Raises:
+        StoreUnavailable: It is a link, another user's, or open to others.
+    """
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(path, mode=0o700)
+        status = os.lstat(path)
+    except OSError as error:
+        raise StoreUnavailable(str(error)) from error
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    if not is_own or stat.S_IMODE(status.st_mode) & 0o077:
+        raise StoreUnavailable(
+            f"{path} is a link, another user's or open to others; remove it, or name a directory"
+        )
 
 
 def default_directory() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from django_jinja_bccache.exceptions import (
     StoreUnavailable,
     ValueTooLarge,
 )
-from django_jinja_bccache.stores.base import StoredItem, StoreUsage
+from django_jinja_bccache.stores.base import LARGEST_VALUE, StoredItem, StoreUsage
 from django_jinja_bccache.stores.filesystem import make_directory
 from django_jinja_bccache.stores.pool import ClientPool
 from django_jinja_bccache.stores.sqlite_connection import Connection, ConnectionStale, watch
@@ -34,8 +33,6 @@ _LIST = (
     "SELECT key, length(value), expires FROM entry WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
 )
 _PAGE = 1_000
-# The second is what Python 3.10 says, the third is for more than 2 GB.
-_TOO_LARGE = (sqlite3.DataError, sqlite3.InterfaceError, OverflowError)
 # UTF-8 has no such byte: it comes after everything that a key may go on with.
 _AFTER_ALL = b"\xff"
 
@@ -86,7 +83,7 @@ class SQLiteStore:
     def set(self, key: str, value: bytes, timeout: float | None) -> None:
         """Store a value for ``timeout`` seconds, for ever if None."""
         if self.set_many({key: value}, timeout):
-            raise ValueTooLarge(len(value), self._read(_limit, None))
+            raise ValueTooLarge(len(value), LARGEST_VALUE)
 
     def set_many(self, items: Mapping[str, bytes], timeout: float | None) -> list[str]:
         """Store values; return the keys of those that were not stored."""
@@ -97,10 +94,10 @@ class SQLiteStore:
             connection.raw.execute(_PRUNE, (now,))
             too_large = []
             for key, value in items.items():
-                try:
-                    connection.raw.execute(_SET, (_encoded(key), value, expires))
-                except _TOO_LARGE:
+                if len(value) > LARGEST_VALUE:
                     too_large.append(key)
+                    continue
+                connection.raw.execute(_SET, (_encoded(key), value, expires))
             return too_large
 
         return self._write(write)
@@ -119,7 +116,8 @@ class SQLiteStore:
         first, end = _encoded(prefix), _encoded(prefix) + _AFTER_ALL
         while rows := self._list(first, end):
             for key, size, expires in rows:
-                yield StoredItem(_decoded(key), size, expires_at=expires)
+                with suppress(UnicodeDecodeError):  # nobody here wrote that one
+                    yield StoredItem(_decoded(key), size, expires_at=expires)
             first = rows[-1][0] + b"\0"
 
     def _list(self, first: bytes, end: bytes) -> list[tuple[bytes, int, float | None]]:
@@ -209,12 +207,6 @@ def checked_path(path: str | os.PathLike[str]) -> str:
             f"database_path: {path!r} is not accepted; it must be the path of a file."
         )
     return os.path.abspath(given)
-
-
-def _limit(connection: Connection) -> int | None:
-    if sys.version_info >= (3, 11):
-        return connection.raw.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
-    return None
 
 
 def _encoded(key: str) -> bytes:
