@@ -23,6 +23,7 @@ build_packages() {
 }
 
 missing_packages() {
+    command -v chromium >/dev/null || echo chromium
     command -v memcached >/dev/null || echo memcached
     command -v openssl >/dev/null || echo openssl
     command -v redis-server >/dev/null || echo redis-server
