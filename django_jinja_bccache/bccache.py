@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, ClassVar
@@ -147,7 +148,10 @@ class StoreBytecodeCache(BytecodeCache):
             # Tracebacks and Django's debug page look at the outermost code object only.
             bucket.code = code.replace(co_filename=NO_FILE if filename is None else filename)
             return bucket
+        began = time.perf_counter()
         compiled = compile_template(environment, source, name, filename)
+        seconds = time.perf_counter() - began
+        self.storage.recorder.record("compiled", name, key, seconds=seconds)
         bucket.code = compiled.code
         if compiled.shareable:
             label = Label(name, bucket.checksum, compiled.references)

@@ -84,6 +84,11 @@ class PackReader:
                     self._get_ready_for(digest)
         return self._codes.pop(digest, None)
 
+    def size(self, digest: bytes) -> int:
+        """Return how many bytes an entry's bytecode has, 0 if it is not known."""
+        position = self._positions.get(digest)
+        return 0 if position is None else self._table[position][5]
+
     def place(self, template: str) -> Place | None:
         """Return where a template was published, None if it was not."""
         if self._wants_publish():

@@ -54,6 +54,7 @@ class Place(NamedTuple):
         path: The file's path below that, the empty string if it is the template's name.
         needs: What the template names, and what that names in turn: their positions in the
             table of all places.
+        size: Bytes of its bytecode.
     """
 
     digest: bytes
@@ -61,10 +62,11 @@ class Place(NamedTuple):
     root: str
     path: str
     needs: tuple[int, ...]
+    size: int
 
 
 #: What ``marshal`` makes of a ``Place``.
-PlainPlace = tuple[bytes, int, str, str, tuple[int, ...]]
+PlainPlace = tuple[bytes, int, str, str, tuple[int, ...], int]
 
 
 class Contents(NamedTuple):

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -25,15 +23,22 @@ from django.http import HttpRequest, HttpResponse
 
 from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.discovery import CachedEngine, cached_engines
+from django_jinja_bccache.recording import Heard, Load, Recording, printable
 from django_jinja_bccache.statistics import KEPT, Event
 
-_MILLISECONDS = 1000
 _DAY = 24 * 60 * 60
 _SWITCH = "DJANGO_JINJA_BCCACHE"
 
-_ORIGINS = ("pack", "from packs"), ("store", "from the store"), ("compiled", "compiled")
+_ORIGINS = (
+    ("pack", "from packs"),
+    ("store", "from the store"),
+    ("local", "from the local tier"),
+    ("shared", "from the shared tier"),
+    ("compiled", "compiled"),
+)
+_TIMES = ("fetching", "loading", "compiling", "storing")
 _SUMMED = [origin for origin, _ in _ORIGINS]
-_SUMMED += ["loads", "lookup", "compiling", "storing", "sized", "timed", "down"]
+_SUMMED += [*_TIMES, "loads", "round_trips", "sized", "found", "down"]
 _EXPLANATIONS = {
     "absent": "Nobody has stored this template's code yet, or the store has let go of it.",
     "corrupt": "The stored value is damaged.",
@@ -42,82 +47,6 @@ _EXPLANATIONS = {
     "store down": "The store failed, or is left alone for a while after it has failed.",
     KEPT: "An extension needed a filter's output to compile it, so nobody may share this code.",
 }
-
-
-@dataclass
-class Load:
-    """One template that a request loaded.
-
-    Attributes:
-        template: Its name.
-        origin: Where its code came from: ``pack``, ``store`` or ``compiled``.
-        reason: Why it was compiled, else the empty string.
-        size: Bytes read or written, None if unknown.
-        lookup: Milliseconds until it was found, or was known not to be there.
-        compiling: Milliseconds that it took to compile, None if unknown or not compiled.
-        storing: Milliseconds that it took to store, None if it was not stored.
-        refusal: Why it was compiled and not stored, else the empty string.
-    """
-
-    template: str
-    origin: str
-    reason: str = ""
-    size: int | None = None
-    lookup: float = 0.0
-    compiling: float | None = None
-    storing: float | None = None
-    refusal: str = ""
-
-
-@dataclass
-class Heard:
-    """What one cache told during a request.
-
-    Attributes:
-        loads: The templates, in the order in which they were loaded.
-        troubles: What failed or was refused, and how often.
-    """
-
-    loads: list[Load] = field(default_factory=list)
-    troubles: Counter[str] = field(default_factory=Counter)
-
-
-class Recording:
-    """What all caches told during a request. Its threads may share it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        #: By the cache's ``id``.
-        self.heard: defaultdict[int, Heard] = defaultdict(Heard)
-        self._compiling: dict[tuple[int, int, str], tuple[Load, float]] = {}
-
-    def add(self, cache: StoreBytecodeCache, event: Event) -> None:
-        """Take down what a cache tells.
-
-        Args:
-            cache: The cache.
-            event: What happened, just now and in this thread.
-        """
-        now = time.perf_counter()
-        this = threading.get_ident(), id(cache), event.key
-        with self._lock:
-            heard = self.heard[id(cache)]
-            if event.kind in {"error", "rejected"}:
-                heard.troubles[_printable(event.reason)] += 1
-            if event.kind in {"hit", "miss"}:
-                load = Load(
-                    "(made by hand)" if event.template is None else _printable(event.template),
-                    event.origin if event.kind == "hit" else "compiled",
-                    event.reason,
-                    event.size or None,
-                    event.seconds * _MILLISECONDS,
-                )
-                heard.loads.append(load)
-                if event.kind == "miss":
-                    self._compiling[this] = load, now
-            elif event.kind != "rejected" and this in self._compiling:
-                load, began = self._compiling.pop(this)
-                _complete(load, event, now - began)
 
 
 _recording: ContextVar[Recording | None] = ContextVar("bytecode_cache_recording", default=None)
@@ -144,8 +73,7 @@ class BytecodeCachePanel(Panel):
         counts = [f"{loads} template{'' if loads == 1 else 's'}"]
         counts += [f"{total[origin]} {words}" for origin, words in _ORIGINS if total[origin]]
         line = ", ".join(counts)
-        if total["timed"] == total["compiled"]:
-            line += f" in {total['lookup'] + total['compiling'] + total['storing']:.1f} ms"
+        line += f" in {sum(total[time] for time in _TIMES):.1f} ms"
         return f"{line}, store down" if total["down"] else line
 
     def enable_instrumentation(self) -> None:
@@ -188,7 +116,7 @@ class BytecodeCachePanel(Panel):
             response: Its response.
         """
         total = self.get_stats()["total"]
-        for key in ("lookup", "compiling", "storing"):
+        for key in _TIMES:
             self.record_server_timing(key, f"Bytecode cache: {key}", round(total[key], 3))
 
 
@@ -202,19 +130,6 @@ def _listen_to(cache: StoreBytecodeCache) -> None:
 def _hear(cache: StoreBytecodeCache, event: Event) -> None:
     if recording := _recording.get():
         recording.add(cache, event)
-
-
-def _complete(load: Load, event: Event, seconds: float) -> None:
-    if event.kind in {"store", "kept"}:
-        load.compiling = max(seconds - event.seconds, 0.0) * _MILLISECONDS
-    if event.kind == "store":
-        load.size, load.storing = event.size, event.seconds * _MILLISECONDS
-    elif event.kind == "kept":
-        load.reason, load.refusal = KEPT, "not to be shared"
-    elif event.kind == "oversize":
-        load.size, load.refusal = event.size, "too large"
-    else:
-        load.refusal = "failed"
 
 
 def _cache_stats(engines: list[CachedEngine], heard: Heard) -> dict[str, Any]:
@@ -235,11 +150,13 @@ def _share_of(load: Load) -> dict[str, float]:
     return {
         "loads": 1,
         load.origin: 1,
-        "lookup": load.lookup,
+        "fetching": load.fetching,
+        "round_trips": load.round_trips,
+        "loading": load.loading,
         "compiling": load.compiling or 0.0,
         "storing": load.storing or 0.0,
         "sized": load.size is not None,
-        "timed": load.compiling is not None,
+        "found": load.origin in {"store", "local", "shared"},
         "down": load.reason == "store down",
     }
 
@@ -271,14 +188,14 @@ def _settings_rows(engines: list[CachedEngine]) -> list[tuple[str, str]]:
     cache = engines[0].cache
     tiers = [getattr(cache, name) for name in cache.nested_caches] or [cache]
     return [
-        ("Cache", _printable(repr(cache))),
-        ("prefix", _printable(", ".join(repr(each.prefix) for each in tiers))),
+        ("Cache", printable(repr(cache))),
+        ("prefix", printable(", ".join(repr(each.prefix) for each in tiers))),
         ("timeout", ", ".join(_duration(each.timeout) for each in tiers)),
         ("deadline", ", ".join(_duration(each.deadline) for each in tiers)),
         ("cooldown", ", ".join(_duration(each.cooldown) for each in tiers)),
         ("packs", _yes_or_no(cache.packs)),
-        ("release", _printable(cache.release or "none")),
-        ("read_only", ", ".join(_yes_or_no(each.read_only) for each in tiers)),
+        ("release", printable(cache.release or "none")),
+        ("read_only", ", ".join(_yes_or_no(each.storage.read_only) for each in tiers)),
         ("ignore_errors", _yes_or_no(cache.ignore_errors)),
         ("auto_reload", ", ".join(_yes_or_no(each.environment.auto_reload) for each in engines)),
         (f"{_SWITCH} in the environment", os.environ.get(_SWITCH) or "not set"),
@@ -293,8 +210,3 @@ def _duration(seconds: float | None) -> str:
 
 def _yes_or_no(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _printable(text: str) -> str:
-    # A name may hold half of a surrogate pair, which no page can be encoded with.
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -87,21 +87,23 @@ class Published:
         if code is None:
             code = self._cache.storage.read(key, template)
         else:
-            self._record(template, key, began)
+            self._record(template, key, began, place.size)
         return None if code is None else (code, place)
 
     def code(self, environment: Environment, key: str, template: str) -> CodeType | None:
         """Return the code under an entry key, None if the packs do not hold it."""
         began = time.perf_counter()
         reader = self._reader(environment, key[:FINGERPRINT_SIZE])
-        code = None if reader is None else reader.code(bytes.fromhex(key[FINGERPRINT_SIZE:]))
+        if reader is None:
+            return None
+        digest = bytes.fromhex(key[FINGERPRINT_SIZE:])
+        code = reader.code(digest)
         if code is not None:
-            self._record(template, key, began)
+            self._record(template, key, began, reader.size(digest))
         return code
 
-    def _record(self, template: str, key: str, began: float) -> None:
-        seconds = time.perf_counter() - began
-        self._cache.storage.recorder.record("hit", template, key, seconds=seconds, origin="pack")
+    def _record(self, template: str, key: str, began: float, size: int) -> None:
+        self._cache.storage.record_load("hit", template, key, began, size=size, origin="pack")
 
     def _reader(self, environment: Environment, own_fingerprint: str) -> PackReader | None:
         if not (self._cache.packs and self._cache.enabled):

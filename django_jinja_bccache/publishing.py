@@ -223,6 +223,7 @@ def _places(packs: Sequence[Sequence[Publishable]]) -> dict[str, PlainPlace]:
             item.root,
             item.path,
             tuple(sorted(positions[name] for name in item.needs if name in positions)),
+            item.size,
         )
         for item, number in items
     }

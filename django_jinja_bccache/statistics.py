@@ -81,16 +81,19 @@ class Event:
     """One outcome, as listeners get it.
 
     Attributes:
-        kind: ``hit``, ``miss``, ``store``, ``error``, ``oversize``, or ``kept`` for code that
-            must not be stored because an extension needed a filter's output, or
+        kind: ``hit``, ``miss``, ``compiled``, ``store``, ``error``, ``oversize``, or ``kept`` for
+            code that must not be stored because an extension needed a filter's output, or
             ``rejected`` for a pack that is not to be used, or an entry where another
             one serves.
         template: The template's name, None for a bucket made by hand.
         key: The entry key.
         reason: Why it was a miss, an error or rejected, else the empty string.
         size: Bytes read or written.
-        seconds: How long the store took.
-        origin: Where a hit was found: ``pack``, or ``store`` for an entry of its own.
+        seconds: How long it took.
+        origin: Where a hit was found: ``pack``, or ``store`` for an entry of its own, of which
+            a cache with two tiers says ``local`` or ``shared``.
+        fetching: How many of the seconds the store took, for a hit or a miss.
+        round_trips: How often the store was asked meanwhile.
     """
 
     kind: str
@@ -100,6 +103,8 @@ class Event:
     size: int = 0
     seconds: float = 0.0
     origin: str = ""
+    fetching: float = 0.0
+    round_trips: int = 0
 
 
 Listener = Callable[[Event], None]
@@ -124,6 +129,8 @@ class Recorder:
         size: int = 0,
         seconds: float = 0.0,
         origin: str = "",
+        fetching: float = 0.0,
+        round_trips: int = 0,
     ) -> None:
         """Count one outcome and tell every listener; the parameters are those of ``Event``."""
         with self._lock:
@@ -135,7 +142,9 @@ class Recorder:
                 self._reasons["absent"] -= 1
                 self._reasons[KEPT] += 1
         if self.listeners:
-            event = Event(kind, template, key, reason, size, seconds, origin)
+            event = Event(
+                kind, template, key, reason, size, seconds, origin, fetching, round_trips
+            )
             for listener in self.listeners:
                 try:
                     listener(event)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import CodeType
+from typing import Any
 
+from django_jinja_bccache.accounting import Account
 from django_jinja_bccache.bytecode import Label, code_from
 from django_jinja_bccache.compression import RAW, ZLIB
 from django_jinja_bccache.entry import SigningKey, seal, unseal
@@ -72,9 +75,11 @@ class EntryStorage:
         self.timeout = timeout
         #: Whether the option ``key`` was given.
         self.has_own_key = key is not None
+        self._account = Account()
         self._signing_keys = None if key is None else signing_keys(key)
         self._ignore_errors = ignore_errors
-        self._read_only = read_only
+        #: Whether pages store nothing, by the option or by the process environment.
+        self.read_only = read_only
 
     @property
     def signing_keys(self) -> tuple[SigningKey, ...]:
@@ -112,9 +117,12 @@ class EntryStorage:
             template: The template's name, for those who listen.
             others: Entry keys that will do if there is nothing under the first.
         """
-        began = time.perf_counter()
+        # Packs may have been looked for already.
+        began = time.perf_counter() - self._account.seconds
+        origin = "store"
         try:
-            values = self._fetch((key, *others))
+            with self._accounting():
+                values, origin = self._fetch((key, *others))
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - a KEY_FUNCTION may raise anything, too
@@ -132,28 +140,47 @@ class EntryStorage:
                 continue
             for refused_key, why in refused:  # one under another signing key serves
                 self.recorder.record("rejected", template, refused_key, reason=why)
-            seconds = time.perf_counter() - began
-            self.recorder.record(
-                "hit", template, entry_key, size=len(value), seconds=seconds, origin="store"
-            )
+            self.record_load("hit", template, entry_key, began, size=len(value), origin=origin)
             return code
-        seconds = time.perf_counter() - began
-        self.recorder.record("miss", template, key, reason=reason, seconds=seconds)
+        self.record_load("miss", template, key, began, reason=reason)
         return None
 
-    def _fetch(self, keys: Sequence[str]) -> list[tuple[str, SigningKey, bytes]]:
+    def record_load(
+        self, kind: str, template: str | None, key: str, began: float, **details: Any
+    ) -> None:
+        """Count a hit or a miss, with what this thread has asked the store for it.
+
+        Args:
+            kind: See ``Event``, as for ``template``, ``key`` and the details.
+            template: The template's name.
+            key: The entry key.
+            began: When it was first looked for, on the clock of ``time.perf_counter()``.
+            details: What else there is to tell.
+        """
+        if self.recorder.listeners:
+            details["seconds"] = time.perf_counter() - began
+            details["fetching"], details["round_trips"] = self._account.settle()
+        self.recorder.record(kind, template, key, **details)
+
+    def _accounting(self) -> AbstractContextManager[None]:
+        return self._account.asking() if self.recorder.listeners else nullcontext()
+
+    def _fetch(self, keys: Sequence[str]) -> tuple[list[tuple[str, SigningKey, bytes]], str]:
+        """Return what lies under entry keys, and which tier it comes from."""
         store = self.opener.store()
         owners = self._owners(keys)
         if len(owners) == 1:
             [(stored_key, (key, signing_key))] = owners.items()
             value = store.get(stored_key)
-            return [] if value is None else [(key, signing_key, value)]
-        found = get_any(store, list(owners))
-        return [
-            (*owner, found[stored_key])
-            for stored_key, owner in owners.items()
-            if stored_key in found
-        ]
+            values = [] if value is None else [(key, signing_key, value)]
+        else:
+            found = get_any(store, list(owners))
+            values = [
+                (*owner, found[stored_key])
+                for stored_key, owner in owners.items()
+                if stored_key in found
+            ]
+        return values, getattr(store, "answered", "store")
 
     def _owners(self, keys: Sequence[str]) -> dict[str, tuple[str, SigningKey]]:
         return {
@@ -176,7 +203,8 @@ class EntryStorage:
         found: dict[str, bytes] = {}
         owners = self._owners(keys)
         try:
-            found = ask(self.opener.store(), list(owners))
+            with self._accounting():
+                found = ask(self.opener.store(), list(owners))
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - as in read()
@@ -191,7 +219,8 @@ class EntryStorage:
         """Return what lies under the key of a note. A failure of the store is counted."""
         stored_key = self.note_key(key)
         try:
-            return self.opener.store().get(stored_key)
+            with self._accounting():
+                return self.opener.store().get(stored_key)
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - as in read()
@@ -200,7 +229,7 @@ class EntryStorage:
 
     def write(self, key: str, payload: bytes, label: Label) -> None:
         """Store one template's code. What the store refuses is counted and logged."""
-        if self._read_only:
+        if self.read_only:
             return
         began = time.perf_counter()
         try:

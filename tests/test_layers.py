@@ -39,7 +39,7 @@ bridge.database bridge.diskcache bridge.local bridge.nodes bridge.redis
 bridge.clients
 bridge.pylibmc
 bridge.memcached
-opening
+opening accounting
 storage
 newest
 archive directories pack_reader
@@ -55,7 +55,7 @@ reports
 parallel preloading
 clearing inspection warming
 explaining
-checks
+checks recording
 panels
 apps
 management

@@ -2,6 +2,7 @@
 
 import dataclasses
 import marshal
+import shutil
 import threading
 import time
 from collections import Counter
@@ -10,7 +11,13 @@ from datetime import datetime, timedelta, timezone
 import jinja2
 import pytest
 
-from django_jinja_bccache import CacheStatistics, DjangoBytecodeCache, statistics
+from django_jinja_bccache import (
+    CacheStatistics,
+    DjangoBytecodeCache,
+    FileSystemBytecodeCache,
+    TieredBytecodeCache,
+    statistics,
+)
 from tests.scripts import run_script
 from tests.test_warming import Shouting
 
@@ -158,16 +165,37 @@ class TestEvents:
         load(cache, "a.html")
         assert [(event.kind, event.template, event.reason) for event in heard] == [
             ("miss", "a.html", "absent"),
+            ("compiled", "a.html", ""),
             ("store", "a.html", ""),
             ("hit", "a.html", ""),
         ]
-        miss, store, hit = heard
+        miss, _, store, hit = heard
         assert miss.key == store.key == hit.key
         [entry] = cache.entries()
         assert entry.key == hit.key
         assert miss.size == 0
         assert store.size == hit.size > len(entry.bytecode)
         assert all(event.seconds > 0 for event in heard)
+        # Packs, the note on what was warmed last, and the entry; packs once in a cool-down.
+        assert (miss.round_trips, hit.round_trips) == (3, 1)
+        assert all(0 < event.fetching < event.seconds for event in (miss, hit))
+
+    def test_a_hit_in_one_of_two_tiers_says_which(self, tmp_path):
+        def cache():
+            return TieredBytecodeCache(
+                FileSystemBytecodeCache(tmp_path / "local"),
+                FileSystemBytecodeCache(tmp_path / "shared"),
+                key="x",
+            )
+
+        origins = []
+        for _ in range(3):
+            made = cache()
+            made.listeners.append(lambda event: origins.append(event.origin))
+            load(made, "a.html")
+            if len(origins) == 4:
+                shutil.rmtree(tmp_path / "local")
+        assert [origin for origin in origins if origin] == ["local", "shared"]
 
     def test_a_bucket_made_by_hand_has_no_template_name(self, backend):
         cache = DjangoBytecodeCache()

@@ -81,7 +81,7 @@ class TestReading:
         stored = rotated.stored_key(KEY, SigningKey("new"))
         rotated.opener.store().set(stored, seal(KEY, payload, SigningKey("forged")), None)
         assert payload_of(rotated.read(KEY, "a.html"), "a.html") == other
-        assert rotated.statistics().rejected == 0
+        assert rotated.statistics().rejected == 1
 
     def test_each_refusal_is_counted_with_its_reason(self, backend, payload):
         mine = storage(key="k")

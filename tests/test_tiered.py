@@ -168,7 +168,7 @@ class TestCommands:
     def test_a_warm_up_fills_both(self, host, memcached):
         report = warm(engine(host()))
         assert outcomes(report) == {"compiled": ["a.html", "b.html"]}
-        assert (len(files(host())), len(memcached.keys())) == (3, 3)  # and a pack
+        assert (len(files(host())), len(memcached.keys())) == (4, 4)  # and a pack and a note
         assert outcomes(check(engine(host()))) == {"present": ["a.html", "b.html"]}
 
     @pytest.mark.parametrize("lacking", ["local", "shared"])
@@ -227,7 +227,7 @@ class TestCommands:
         used(host(), trim_blocks=True)
         warm(engine(host()))
         assert clear_stale(engine(host())).entries == 2
-        assert (len(files(host())), len(memcached.keys())) == (3, 3)  # and a pack
+        assert (len(files(host())), len(memcached.keys())) == (4, 4)  # and a pack and a note
         host().clear()
         assert (files(host()), memcached.keys()) == ({}, [])
 

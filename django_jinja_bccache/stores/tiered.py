@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -52,6 +53,12 @@ class TieredStore:
         self._local = local
         self._shared = shared
         self._on_error = on_error
+        self._answered = threading.local()
+
+    @property
+    def answered(self) -> str:
+        """Which tier this thread's last value came from, ``local`` or ``shared``."""
+        return getattr(self._answered, "tier", "")
 
     @property
     def tiers(self) -> tuple[Store, Store]:
@@ -62,6 +69,7 @@ class TieredStore:
         """Return the value, None if there is none."""
         errors: list[StoreError] = []
         value = _ask(self._local, lambda store: store.get(key), errors)
+        self._answered.tier = "shared" if value is None else "local"
         if value is None:
             value = _ask(self._shared, lambda store: store.get(key), errors)
             self._settle(errors)
@@ -91,6 +99,7 @@ class TieredStore:
     def _find(self, keys: Sequence[str], enough: int) -> dict[str, bytes]:
         errors: list[StoreError] = []
         found = _ask(self._local, lambda store: store.get_many(keys), errors) or {}
+        self._answered.tier = "shared" if len(found) < enough else "local"
         if len(found) < enough:
             missing = [key for key in keys if key not in found]
             others = _ask(self._shared, lambda store: store.get_many(missing), errors) or {}

@@ -72,16 +72,16 @@ def test_a_cold_page_was_compiled_and_its_second_visit_loads_nothing(serve, visi
 
     rows = visitor.rows("loaded")
     assert rows[0]["Template"] == "shop/product.html"
-    assert {row["From"] for row in rows} == {"compiled"}
-    assert {row["Why compiled"] for row in rows} == {"absent"}
+    assert {row["From"] for row in rows} == {"compiled: absent"}
     for row in rows:
         assert row["Size"].endswith(("KB", "bytes"))
-        assert all(row[step].endswith(" ms") for step in ("Looking up", "Compiling", "Storing"))
+        steps = ("Fetching", "Loading", "Compiling", "Storing")
+        assert all(row[step].endswith(" ms") for step in steps)
     count = str(len(rows))
     [summary] = visitor.rows("Summary")
-    assert (summary["Templates loaded"], summary["Compiled"]) == (count, count)
+    assert (summary["Templates"], summary["Compiled"]) == (count, count)
     assert visitor.subtitle.startswith(f"{count} templates, {count} compiled in ")
-    for step in ("lookup", "compiling", "storing"):
+    for step in ("fetching", "loading", "compiling", "storing"):
         assert f"{PANEL}_{step};dur=" in headers["server-timing"]
 
     visitor.visit(url)
@@ -100,7 +100,9 @@ def test_a_warm_page_came_from_packs(serve, visitor):
 
     rows = visitor.rows("loaded")
     assert {row["From"] for row in rows} == {"pack"}
-    assert {"Why compiled", "Compiling", "Storing"}.isdisjoint(rows[0])
+    assert all(row["Size"].endswith("KB") for row in rows)
+    assert visitor.rows("Summary")[0]["Round trips"] in {"1", "2"}
+    assert {"Compiling", "Storing"}.isdisjoint(rows[0])
     assert visitor.subtitle.startswith(f"{len(rows)} templates, {len(rows)} from packs in ")
     process = visitor.facts("this process since its start")
     assert process["Found"] == f"{len(rows)} of {len(rows)} (100%)"
@@ -116,9 +118,9 @@ def test_with_the_store_down_the_panel_says_so(serve, visitor):
     content = visitor.panel()
     take_screenshot(visitor.page, "panel-store-down")
 
-    assert {row["Why compiled"] for row in visitor.rows("loaded")} == {"store down"}
-    assert visitor.subtitle.endswith(" compiled, store down")
-    assert visitor.rows("Summary")[0]["Compiling"] == "unknown"
+    assert {row["From"] for row in visitor.rows("loaded")} == {"compiled: store down"}
+    assert visitor.subtitle.endswith(" ms, store down")
+    assert visitor.rows("Summary")[0]["Compiling"].endswith(" ms")
     assert "Connection refused" in visitor.rows("failures")[0]["Message"]
     assert "The store failed, or is left alone for a while" in content.inner_text()
 
