@@ -196,8 +196,16 @@ class Archive:
                         found.setdefault(key, []).append(copy)
         return found
 
-    def store_pack(self, key: str, payload: bytes, label: bytes) -> None:
+    def store_pack(
+        self, key: str, payload: bytes, label: bytes, *, is_for_all: bool = False
+    ) -> None:
         """Seal and store one pack.
+
+        Args:
+            key: Its entry key.
+            payload: What it holds.
+            label: What it says of itself.
+            is_for_all: Whether processes without zstd are to read it, too.
 
         Raises:
             ValueTooLarge: The store does not take it, compressed neither.
@@ -205,7 +213,7 @@ class Archive:
         """
         signing_key = self._storage.signing_keys[0]
         stored_key = self._storage.stored_key(key, signing_key)
-        for method in dict.fromkeys((best_for_packs(), ZLIB)):
+        for method in dict.fromkeys((ZLIB if is_for_all else best_for_packs(), ZLIB)):
             value = seal(key, payload, signing_key, label=label, method=method)
             try:
                 self._store.set(stored_key, value, self._storage.timeout)

@@ -33,6 +33,7 @@ from django_jinja_bccache.discovery import CachedEngine, cached_engines, list_te
 from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.jinja2 import Jinja2
 from django_jinja_bccache.notes import newest_of
+from django_jinja_bccache.tiered import TieredBytecodeCache
 
 _CULLING = (BaseDatabaseCache, FileBasedCache)
 _CULLED_AT = 300  # Django's default of MAX_ENTRIES
@@ -139,8 +140,8 @@ def check_key_prefix(**_options: Any) -> list[CheckMessage]:
             "006",
             engine,
             f"keeps its bytecode in CACHES[{alias!r}], which has no KEY_PREFIX.",
-            "Another site on the same server would meet the same keys. Its entries are never "
-            "mistaken for this site's, but one may drop the other's.",
+            "Another site on the same server with the same SECRET_KEY, such as a staging site, "
+            "would share its keys: a publish of one replaces the other's.",
         )
         for engine, alias in _aliases_in_use()
         if _is_server(alias)
@@ -159,7 +160,8 @@ def check_signing_key(**_options: Any) -> list[CheckMessage]:
             engine.name,
             f"was warmed with another signing key (its id is {key_id}) than this process has, so "
             "that nothing of it is used.",
-            "Build with the SECRET_KEY of production, or give both the same option key.",
+            "Build with the SECRET_KEY of production, add the other one to SECRET_KEY_FALLBACKS, "
+            "or give both the same option key.",
         )
         for engine in _engines()
         if _is_local(engine.cache) and (key_id := _foreign_key_id(engine)) is not None
@@ -264,6 +266,8 @@ def _engines() -> list[CachedEngine]:
 
 def _is_local(cache: StoreBytecodeCache) -> bool:
     """Tell whether a cache is on this host's disk."""
+    if isinstance(cache, TieredBytecodeCache):
+        return _is_local(cache.local) and _is_local(cache.shared)
     if isinstance(cache, DjangoBytecodeCache):
         return issubclass(_backend_class(cache.alias), FileBasedCache)
     return isinstance(cache, FileSystemBytecodeCache | SQLiteBytecodeCache)

@@ -11,7 +11,7 @@ from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import fingerprint
 from django_jinja_bccache.newest import newest_key
 from django_jinja_bccache.notes import remove_notes
-from django_jinja_bccache.packs import scope_prefix_of
+from django_jinja_bccache.packs import INDEX, scope_prefix_of
 from django_jinja_bccache.publishing import Publish, publishes_among, read_publishes
 
 #: Entries that dry runs have told of: the cache and the stored key of each.
@@ -165,10 +165,12 @@ def _is_of_another(
 def _remove(
     archive: Archive, engine: CachedEngine, doomed: dict[str, int], *, listed: bool
 ) -> ClearReport:
-    packs = [key for key in doomed if _is_pack(key)]
+    indexes = [key for key in doomed if _is_pack(key) and key.endswith(INDEX)]
+    packs = [key for key in doomed if _is_pack(key) and not key.endswith(INDEX)]
     entries = [key for key in doomed if not _is_pack(key)]
     # Without pack 0 nobody looks for the others.
     removed_packs = archive.delete(packs)
+    archive.delete(indexes)
     removed = archive.delete(entries)
     return ClearReport(engine.name, removed, removed_packs, sum(doomed.values()), listed)
 
@@ -181,8 +183,10 @@ def _count(
     known = set() if counted is None else counted
     sizes = {key: size for key, size in doomed.items() if (place, key) not in known}
     known.update((place, key) for key in sizes)
-    packs = sum(map(_is_pack, sizes))
-    return ClearReport(engine.name, len(sizes) - packs, packs, sum(sizes.values()), listed)
+    packs = [key for key in sizes if _is_pack(key)]
+    count = sum(not key.endswith(INDEX) for key in packs)
+    entries = len(sizes) - len(packs)
+    return ClearReport(engine.name, entries, count, sum(sizes.values()), listed)
 
 
 def _is_pack(stored_key: str) -> bool:

@@ -10,7 +10,7 @@ from django_jinja_bccache.archive import Archive, batches, moment
 from django_jinja_bccache.discovery import CachedEngine, Source, list_templates, read_source
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
-from django_jinja_bccache.packs import scope_prefix_of
+from django_jinja_bccache.packs import INDEX, scope_prefix_of
 from django_jinja_bccache.publishing import (
     Publish,
     lost_packs,
@@ -166,7 +166,7 @@ def _inventory(archive: Archive) -> tuple[Inventory | None, set[str | None]]:
     return Inventory(
         entries=len(entries),
         entry_bytes=sum(item.size for item in entries),
-        packs=len(packs),
+        packs=sum(not item.key.endswith(INDEX) for item in packs),
         pack_bytes=sum(item.size for item in packs),
         refused=len(entries) - len(created),
         oldest=moment(min(created)) if created else None,

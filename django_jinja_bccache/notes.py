@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django_jinja_bccache.archive import Archive
-from django_jinja_bccache.newest import Newest, newest_key, read_newest, seal_newest
+from django_jinja_bccache.newest import (
+    Newest,
+    newest_key,
+    read_newest,
+    seal_newest,
+    why_nothing_is_found,
+)
 from django_jinja_bccache.packs import PackLabel, Scope
-from django_jinja_bccache.publishing import publishes_among
+from django_jinja_bccache.publishing import (
+    Publishable,
+    lost_packs,
+    publishes_among,
+    read_publishes,
+)
 
 
 def note_newest(
@@ -74,3 +85,38 @@ def newest_of(archive: Archive, scope: Scope | PackLabel) -> Newest | None:
         if newest is not None:
             return newest
     return None
+
+
+def why_unpublished(
+    archive: Archive,
+    scope: Scope,
+    templates: Sequence[Publishable] | None,
+    *,
+    anything_missing: bool,
+) -> str:
+    """Tell what keeps a process from being served from what is published.
+
+    Args:
+        archive: The cache's archive.
+        scope: The process's.
+        templates: What its release ought to hold, None if its cache has no packs.
+        anything_missing: Whether templates have no entry.
+
+    Returns:
+        The empty string if nothing does, or if nothing needs to be published.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    if anything_missing:
+        newest = newest_of(archive, scope)
+        if newest is not None and newest.fingerprint != scope.fingerprint:
+            return why_nothing_is_found(scope, newest, archive.signing_keys)
+    if not scope.release or templates is None:
+        return ""
+    published = read_publishes(archive, [scope.prefix]).get(scope.prefix)
+    if published is None or lost_packs(archive, published):
+        return f"release {scope.release!r} is not published"
+    if any(published.entry_keys.get(item.template) != item.key for item in templates):
+        return f"release {scope.release!r} is published with other content than this"
+    return ""

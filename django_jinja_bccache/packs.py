@@ -19,6 +19,9 @@ from django_jinja_bccache.entry import Unsealed
 PACK_SIZE = 128 * 1024
 #: What tells the entry key of a pack from a template's, which is hexadecimal.
 PACK_PREFIX = "pack."
+#: What stands in the place of a pack's number in the key of a publish's index: which entry each
+#: template has, in words that any Python reads, for commands.
+INDEX = "index"
 # Of what packs hold: packs of unlike formats never meet under a key.
 _FORMAT = 1
 

@@ -7,11 +7,10 @@ work, and give it back, through a pipe of their own: what the settings print is 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -87,10 +86,12 @@ class Compilers:
     Attributes:
         jobs: How many processes there are.
         remark: Why they are not as many as were asked for.
+        progress: Called with how many templates more have been compiled.
     """
 
     def __init__(self, engine: CachedEngine, jobs: int = 1) -> None:
         self._engine = engine
+        self.progress: Callable[[int], None] = lambda _count: None
         self._wanted = jobs or len(os.sched_getaffinity(0))
         self._workers: list[_Worker] = []
         self.jobs = 1
@@ -117,12 +118,16 @@ class Compilers:
             if todo:
                 number = todo.pop()
                 outcomes[number] = compile_source(self._engine, sources[number])
+                self.progress(1)
             for worker in self._that_answered(at_once=bool(todo)):
                 try:
-                    outcomes |= worker.answer()
+                    answered = worker.answer()
                 except _WorkerFailed as failed:
                     todo.extend(worker.numbers)
                     self._dismiss(worker, str(failed))
+                    continue
+                outcomes |= answered
+                self.progress(len(answered))
         return [outcomes[number] for number in range(len(sources))]
 
     def _that_answered(self, *, at_once: bool) -> list[_Worker]:
@@ -177,6 +182,7 @@ class _Worker:
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for its parent, which ends it
             )
 
     def give(self, numbers: list[int], sources: list[Source]) -> None:
@@ -214,7 +220,6 @@ def work() -> None:
     """Compile what comes through the pipe until it is closed: a worker's whole life."""
     import django
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
     connection = Connection(int(sys.argv[1]))
     django.setup()
     [engine] = cached_engines([sys.argv[2]])

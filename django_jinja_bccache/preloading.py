@@ -89,7 +89,11 @@ def _preload(engine: CachedEngine, *, templates: bool) -> PreloadReport:
     return PreloadReport(
         engine.name,
         templates=len(names[:room]) - len(failed),
-        compiled=recorder.count("miss") - compiled_before,
+        compiled=(
+            recorder.count("miss") - compiled_before
+            if engine.cache.enabled
+            else len(names[:room]) - len(failed)
+        ),
         left_out=len(names[room:]),
         failed=failed,
         seconds=time.perf_counter() - began,

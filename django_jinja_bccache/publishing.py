@@ -13,14 +13,14 @@ from types import CodeType
 
 from django_jinja_bccache.archive import Archive, Copy
 from django_jinja_bccache.bytecode import code_from
-from django_jinja_bccache.exceptions import EntryRejected, ReleaseChanged
+from django_jinja_bccache.exceptions import ReleaseChanged
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
 from django_jinja_bccache.packs import (
+    INDEX,
     PACK_SIZE,
     PackLabel,
     PlainPlace,
     Scope,
-    contents_of,
     label_of,
     scope_prefix_of,
 )
@@ -115,21 +115,25 @@ def publish(
         StoreError: The store failed.
     """
     packs = _cut(templates)
-    keys = [f"{scope.prefix}{number}" for number in range(len(packs))]
+    keys = [f"{scope.prefix}{number}" for number in (*range(len(packs)), INDEX)]
     label = _label(scope, packs)
     before = archive.copies(keys)
     if scope.release and not force:
-        _refuse_change(scope.release, templates, before.get(keys[0], []))
+        _refuse_change(scope.release, templates, before.get(keys[-1], []))
     is_there = [
         sum(_is_current(copy, label.publish, lifetime) for copy in before.get(key, []))
         for key in keys
     ]
     if all(count == archive.tier_count for count in is_there):
         return 0
+    said = json.dumps(label).encode()
+    index = json.dumps({item.template: item.key for item in templates}).encode()
     for number in reversed(range(len(packs))):
         places = {} if number else _places(packs)
         contents = (_codes(archive, packs[number]), places)
-        archive.store_pack(keys[number], marshal.dumps(contents), json.dumps(label).encode())
+        if number == 0:
+            archive.store_pack(keys[-1], index, said, is_for_all=True)
+        archive.store_pack(keys[number], marshal.dumps(contents), said)
     return len(packs)
 
 
@@ -140,7 +144,7 @@ class Publish:
     Attributes:
         label: What they say of themselves.
         created: When, in seconds since the epoch.
-        pack_keys: The entry keys of the packs.
+        pack_keys: The entry keys of the packs, and of their index.
         entry_keys: The entry keys of the templates, by their names.
     """
 
@@ -151,35 +155,27 @@ class Publish:
 
 
 def read_publishes(archive: Archive, prefixes: Iterable[str]) -> dict[str, Publish]:
-    """Return what pack 0 tells of each scope, whose packs' keys begin with these prefixes."""
+    """Return what the index of each scope tells, whose packs' keys begin with these prefixes."""
     found = {}
-    copies = archive.copies([f"{prefix}0" for prefix in prefixes])
+    copies = archive.copies([f"{prefix}{INDEX}" for prefix in prefixes])
     for key, each in copies.items():
-        newest = max(each, key=lambda copy: copy.unsealed.created).unsealed
-        label, prefix = label_of(newest), key[:-1]
-        try:
-            places = contents_of(newest).places
-        except EntryRejected:  # it cannot be decompressed here
-            places = {}
-        found[prefix] = Publish(
-            label,
-            newest.created,
-            tuple(f"{prefix}{number}" for number in range(label.total)),
-            {name: label.fingerprint + place[0].hex() for name, place in places.items()},
-        )
+        newest = max(each, key=lambda copy: copy.unsealed.created)
+        label, prefix = label_of(newest.unsealed), key.removesuffix(INDEX)
+        keys = tuple(f"{prefix}{number}" for number in (*range(label.total), INDEX))
+        found[prefix] = Publish(label, newest.unsealed.created, keys, _index_in(newest))
     return found
+
+
+def _index_in(copy: Copy) -> dict[str, str]:
+    """Return the entry keys of the templates, by their names."""
+    index: dict[str, str] = json.loads(bytes(copy.unsealed.payload))
+    return index
 
 
 def publishes_among(archive: Archive, stored_keys: Iterable[str]) -> dict[str, Publish]:
     """Return what is published, as ``read_publishes`` does, of packs under stored keys."""
     prefixes = {scope_prefix_of(archive.entry_key(key)) for key in stored_keys}
     return read_publishes(archive, sorted(prefix for prefix in prefixes if prefix))
-
-
-def is_published(archive: Archive, scope: Scope) -> bool:
-    """Tell whether all packs of a scope are there, and belong together."""
-    published = read_publishes(archive, [scope.prefix]).get(scope.prefix)
-    return published is not None and not lost_packs(archive, published)
 
 
 def lost_packs(archive: Archive, published: Publish) -> list[str]:
@@ -246,12 +242,8 @@ def _is_current(copy: Copy, publish_id: str, lifetime: float | None) -> bool:
 
 
 def _refuse_change(release: str, templates: Sequence[Publishable], before: Sequence[Copy]) -> None:
-    now = {(item.template, item.digest) for item in templates}
+    now = {(item.template, item.key) for item in templates}
     for copy in before:
-        try:
-            places = contents_of(copy.unsealed).places
-        except EntryRejected:  # nobody here can read it
-            continue
-        then = {(template, place[0]) for template, place in places.items()}
+        then = set(_index_in(copy).items())
         if now != then:
             raise ReleaseChanged(release, sorted({template for template, _ in now ^ then}))

@@ -18,17 +18,14 @@ from django_jinja_bccache.discovery import (
 )
 from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.fingerprint import summary
-from django_jinja_bccache.newest import why_nothing_is_found
-from django_jinja_bccache.notes import newest_of, note_newest
-from django_jinja_bccache.packs import Scope
+from django_jinja_bccache.notes import note_newest, why_unpublished
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
 from django_jinja_bccache.publishing import (
     Publishable,
     in_order,
-    is_published,
     publish,
 )
-from django_jinja_bccache.reports import Problem, WarmReport
+from django_jinja_bccache.reports import Problem, Progress, WarmReport, unseen
 
 
 def warm(
@@ -39,6 +36,7 @@ def warm(
     dry_run: bool = False,
     jobs: int = 1,
     force: bool = False,
+    progress: Progress = unseen,
 ) -> WarmReport:
     """Compile and store every template of an engine that is not stored yet, and publish them.
 
@@ -51,6 +49,7 @@ def warm(
         dry_run: Whether to change nothing and only tell what would be compiled.
         jobs: How many processes compile, 0 for as many as there are processors.
         force: Whether a published release may get other content.
+        progress: Called with how many templates more are done, and how many there are.
 
     Raises:
         ReleaseChanged: The release is published with other content.
@@ -58,7 +57,7 @@ def warm(
     """
     with Compilers(engine, jobs) as compilers:
         warming = _Warming(engine, compilers, write=not dry_run, force=force)
-        report = warming.run(include, exclude)
+        report = warming.run(include, exclude, progress)
     report.jobs, report.remark = compilers.jobs, compilers.remark
     return report
 
@@ -110,13 +109,17 @@ class _Warming:
         self._references: list[tuple[Source, Reference]] = []
         self._sizes: dict[str, int] = {}
 
-    def run(self, include: Collection[str], exclude: Collection[str]) -> WarmReport:
+    def run(
+        self, include: Collection[str], exclude: Collection[str], progress: Progress = unseen
+    ) -> WarmReport:
         began = time.perf_counter()
         report = self._report
         listing = list_templates(self._engine.environment, include, exclude)
         report.passed_over += listing.passed_over
         report.unlistable += listing.unlistable
         keyed: list[tuple[str, Source]] = []
+        total = len(listing.names)
+        self._compilers.progress = lambda count: progress(count, total)
         with Archive(self._engine.cache.storage) as archive:
             for batch in batches(listing.names):
                 sources = [(self._engine.entry_key(item), item) for item in self._sources(batch)]
@@ -164,6 +167,7 @@ class _Warming:
                 self._report.present.append(source.template)
             else:
                 to_compile[key] = source
+        self._compilers.progress(len(keyed) - len(to_compile))
         new |= self._compile(to_compile)
         if self._write:
             self._store(archive, new, dict(keyed))
@@ -238,7 +242,13 @@ class _Warming:
         ]
         scope = engine.cache.published.scope(engine.environment)
         if not self._fills:
-            report.unpublished = self._why_unpublished(archive, scope)
+            has_packs = engine.cache.packs
+            report.unpublished = why_unpublished(
+                archive,
+                scope,
+                templates if has_packs else None,
+                anything_missing=bool(report.missing),
+            )
         if not (self._write and engine.cache.packs and templates):
             return
         references: dict[str, set[str]] = {}
@@ -258,15 +268,6 @@ class _Warming:
             note_newest(archive, scope, parts, lifetime=lifetime)
         except StoreError as error:
             report.unpublished = f"packs cannot be stored: {error}"
-
-    def _why_unpublished(self, archive: Archive, scope: Scope) -> str:
-        if self._report.missing:
-            newest = newest_of(archive, scope)
-            if newest is not None and newest.fingerprint != scope.fingerprint:
-                return why_nothing_is_found(scope, newest, archive.signing_keys)
-        if scope.release and self._engine.cache.packs and not is_published(archive, scope):
-            return f"release {scope.release!r} is not published"
-        return ""
 
     def _find_dangling(self, known: set[str]) -> None:
         environment = self._engine.environment

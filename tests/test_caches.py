@@ -262,3 +262,19 @@ def test_a_switch_that_is_mistyped_is_refused_at_start_up(file_site):
     assert done.returncode == 1
     assert "DJANGO_JINJA_BCCACHE in the process environment: 'of' is not accepted" in done.stderr
     assert "'off', 'read-only'" in done.stderr
+
+
+def test_where_all_is_switched_off_a_warm_stores_nothing_and_a_preload_says_what_it_compiled(
+    file_site,
+):
+    switch = {"DJANGO_JINJA_BCCACHE": "off"}
+    done = file_site.manage("warm_bytecode", **switch)
+    assert done.stdout == "jinja2: switched off in the process environment\n"
+    assert "stored      0" in file_site.manage("inspect_bytecode").stdout
+    done = file_site.python(
+        "-c",
+        "import django, json; django.setup(); from django_jinja_bccache import preload; "
+        "print(json.dumps([report.compiled for report in preload()]))",
+        **switch,
+    )
+    assert done.result == [4]

@@ -211,6 +211,11 @@ class TestALife:
         assert "the release cannot be used: '1' is published already" in refused.stderr
         assert "'home.html', 'new.html'" in refused.stderr.replace("\n  ", " ")
         assert site.visit(*NAMES).pages == before
+        checked = site.manage("warm_bytecode", "--check")
+        assert checked.returncode == 1
+        assert checked.stderr == (
+            "jinja2: release '1' is published with other content than this\n"
+        )
 
     def test_force_changes_it(self, site):
         site.manage("warm_bytecode")

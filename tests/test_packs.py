@@ -52,7 +52,7 @@ def raw(backend, request):
 
 def pack_keys(raw) -> list[str]:
     """The stored keys of all packs, by their numbers."""
-    keys = [key for key in list(raw.keys()) if "pack." in key]
+    keys = [key for key in list(raw.keys()) if "pack." in key and "index" not in key]
     return sorted(keys, key=lambda key: int(key.rpartition(".")[2]))
 
 

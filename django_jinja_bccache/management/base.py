@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from argparse import ArgumentTypeError
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +22,8 @@ _WIDTH = 80
 BROKEN = 1
 #: Exit code: the arguments cannot be used.
 USAGE = 2
+#: Exit code: Ctrl-C.
+INTERRUPTED = 130
 
 
 class EngineCommand(BaseCommand):
@@ -47,6 +51,14 @@ class EngineCommand(BaseCommand):
             default="text",
             help="format of the report (default: %(default)s)",
         )
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run the command; Ctrl-C ends it in one line."""
+        try:
+            return super().execute(*args, **options)
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted. Nothing is half done: run it again to go on.")
+            sys.exit(INTERRUPTED)
 
     def engines(self, names: Collection[str]) -> list[CachedEngine]:
         """Return the engines of these names, or all.
@@ -87,6 +99,34 @@ class EngineCommand(BaseCommand):
             text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         )
         self.stderr.write("\n".join([*lines, *([f"  {place}"] if place else [])]))
+
+
+@contextmanager
+def progress_bar(title: str, *, wanted: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how far a command is, if tqdm is installed.
+
+    Args:
+        title: What stands before the bar.
+        wanted: Whether there is to be one.
+
+    Yields:
+        What is to be told how many more are done, and how many there are.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        wanted = False
+    if not wanted:
+        yield lambda _count, _total: None
+        return
+    # None has it look for a terminal itself.
+    with tqdm(desc=title, unit=" templates", disable=None, leave=False) as bar:
+
+        def advance(count: int, total: int) -> None:
+            bar.total = total
+            bar.update(count)
+
+        yield advance
 
 
 def not_negative(text: str) -> int:

@@ -324,5 +324,5 @@ def is_note(key: str) -> bool:
 
 def pack_keys(raw: Raw) -> list[str]:
     """The stored keys of all packs, by their numbers."""
-    keys = [key for key in list(raw.keys()) if ":pack." in key]
+    keys = [key for key in list(raw.keys()) if ":pack." in key and "index" not in key]
     return sorted(keys, key=lambda key: int(key.rpartition(".")[2]))

@@ -67,7 +67,7 @@ def try_all(make, raw, plant, ends=None) -> None:
     """Plant, then list, check, warm and clear."""
     assert warm(engine_over(make)).ok
     own = {key for key in contents(raw) if not is_note(key)}
-    [pack] = [key for key in own if ":pack." in key]
+    [pack] = [key for key in own if ":pack." in key and "index" not in key]
     entry = next(iter(own - {pack}))
     head = entry.rpartition(":")[0].encode() + b":"
     if ends is None:

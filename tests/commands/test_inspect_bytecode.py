@@ -31,7 +31,7 @@ def differences(site, template="home.html") -> dict:
     """What differs, with what it is here and what it was."""
     found = explanation(site, template)
     assert found["found"] == ""
-    return {part: (here, there) for part, here, there in found["differences"]}
+    return {each["part"]: (each["here"], each["there"]) for each in found["differences"]}
 
 
 class TestInventory:

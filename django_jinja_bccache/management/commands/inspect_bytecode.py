@@ -52,9 +52,9 @@ class Command(EngineCommand):
             report = inspect(engine)
         except BytecodeCacheError as error:
             return self.cannot_use("the cache", engine, error)
-        if options["format"] == "text":
+        if options["format"] == "text" and options["verbosity"] > 0:
             self._print(report, options["verbosity"])
-        return asdict(report)
+        return asdict(report) | {"ok": True}
 
     def _explain_all(
         self, engines: list[CachedEngine], options: dict[str, Any]
@@ -72,7 +72,8 @@ class Command(EngineCommand):
                 continue
             if options["format"] == "text":
                 self._print_explanation(explanation)
-            results.append(asdict(explanation))
+            differences = [each._asdict() for each in explanation.differences]
+            results.append(asdict(explanation) | {"differences": differences, "ok": True})
         if not results:
             names = ", ".join(engine.name for engine in engines)
             raise CommandError(f"No template {template!r} in {names}.", returncode=USAGE)

@@ -10,7 +10,14 @@ from django.core.management.base import CommandParser
 
 from django_jinja_bccache.discovery import CachedEngine
 from django_jinja_bccache.exceptions import BytecodeCacheError, ReleaseChanged
-from django_jinja_bccache.management.base import BROKEN, EngineCommand, amount, not_negative, size
+from django_jinja_bccache.management.base import (
+    BROKEN,
+    EngineCommand,
+    amount,
+    not_negative,
+    progress_bar,
+    size,
+)
 from django_jinja_bccache.reports import Problem, WarmReport
 from django_jinja_bccache.warming import check, warm
 
@@ -75,18 +82,24 @@ class Command(EngineCommand):
             sys.exit(BROKEN)
 
     def _run(self, engine: CachedEngine, options: dict[str, Any]) -> dict[str, Any]:
+        if not engine.cache.enabled:
+            if _is_watched(options):
+                self.stdout.write(f"{engine.name}: switched off in the process environment")
+            return asdict(WarmReport(engine.name)) | {"ok": True}
         patterns = {"include": options["include"], "exclude": options["exclude"]}
         try:
             if options["check"]:
                 report = check(engine, **patterns)
             else:
-                report = warm(
-                    engine,
-                    **patterns,
-                    dry_run=options["dry_run"],
-                    jobs=options["jobs"],
-                    force=options["force"],
-                )
+                with progress_bar(engine.name, wanted=_is_watched(options)) as progress:
+                    report = warm(
+                        engine,
+                        **patterns,
+                        dry_run=options["dry_run"],
+                        jobs=options["jobs"],
+                        force=options["force"],
+                        progress=progress,
+                    )
         except ReleaseChanged as error:
             return self.cannot_use("the release", engine, error)
         except BytecodeCacheError as error:
@@ -166,6 +179,10 @@ class Command(EngineCommand):
             "without source": report.without_source,
             "passed over": report.passed_over,
         }
+
+
+def _is_watched(options: dict[str, Any]) -> bool:
+    return bool(options["format"] == "text" and options["verbosity"] > 0)
 
 
 def _writes(options: dict[str, Any]) -> bool:

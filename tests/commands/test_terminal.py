@@ -1,0 +1,141 @@
+"""The commands before a person's eyes: on a terminal, interrupted, without colours."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+from tests.scripts import ROOT
+
+COMMANDS = {
+    "warm_bytecode": [],
+    "inspect_bytecode": [],
+    "clear_bytecode": ["--noinput"],
+}
+
+
+def on_a_terminal(site, *arguments: str) -> str:
+    """What a terminal of 80 columns is sent."""
+    site.manage("check")  # writes the settings
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "django", *arguments],
+        env={
+            **os.environ,
+            **site.environment,
+            "DJANGO_SETTINGS_MODULE": site.settings_module,
+            "COLUMNS": "80",
+            "TERM": "xterm",
+        },
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with process:
+        while select.select([ours], [], [], 30)[0]:
+            try:
+                data = os.read(ours, 65_536)
+            except OSError:  # the other end is closed
+                break
+            if not data:
+                break
+            shown += data
+    os.close(ours)
+    assert process.returncode == 0
+    return shown.decode()
+
+
+class TestProgress:
+    @pytest.fixture
+    def large(self, file_site):
+        for number in range(60):
+            file_site.write(f"templates/{number}.html", "{{ name }}" * 200)
+        return file_site
+
+    def test_a_terminal_sees_a_bar_that_is_gone_in_the_end(self, large):
+        shown = on_a_terminal(large, "warm_bytecode", "--no-color")
+        assert re.search(r"jinja2: +\d+%\|.*/64 ", shown)
+        last = shown.replace("\r\n", "\n").split("\r")[-1]
+        assert last.startswith("jinja2: 64 templates, 0 stored already, 64 compiled")
+
+    @pytest.mark.parametrize("arguments", [["-v", "0"], ["--format", "json"]])
+    def test_neither_silence_nor_json_has_one(self, large, arguments):
+        assert "%|" not in on_a_terminal(large, "warm_bytecode", *arguments)
+
+    def test_a_pipe_sees_none(self, large):
+        assert large.manage("warm_bytecode").stderr == ""
+
+
+class TestColour:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_there_is_none_if_nobody_wants_it(self, file_site, command):
+        shown = on_a_terminal(file_site, command, *COMMANDS[command], "--no-color")
+        assert "\x1b[3" not in shown
+
+
+class TestVerbosity:
+    @pytest.mark.parametrize("command", ["warm_bytecode", "clear_bytecode"])
+    def test_0_is_silent(self, file_site, command):
+        done = file_site.manage(command, *COMMANDS[command], "-v", "0")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("verbosity", "123")
+    def test_no_line_is_longer_than_a_terminal_is_wide(self, file_site, command, verbosity):
+        file_site.write("templates/broken.html", "{% if %}")
+        done = file_site.manage(command, *COMMANDS[command], "-v", verbosity)
+        assert all(len(line) <= 80 for line in (done.stdout + done.stderr).splitlines())
+
+
+class TestInterrupt:
+    @pytest.mark.parametrize("jobs", ["1", "2"])
+    def test_it_is_one_line_and_leaves_nothing_half_done(self, file_site, jobs, tmp_path):
+        file_site.write(
+            "slow.py",
+            "import pathlib, time\n"
+            "from jinja2.ext import Extension\n"
+            "class Slow(Extension):\n"
+            "    def preprocess(self, source, name, filename=None):\n"
+            f"        pathlib.Path({str(tmp_path)!r}, 'begun').touch()\n"
+            "        time.sleep(0.02)\n"
+            "        return source\n",
+        )
+        file_site.settings["TEMPLATES"] = [file_site.engine(extensions=["slow.Slow"])]
+        for number in range(300):
+            file_site.write(f"templates/{number}.html", "{{ name }}")
+        file_site.manage("check")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "django", "warm_bytecode", "--jobs", jobs],
+            env={
+                **os.environ,
+                **file_site.environment,
+                "DJANGO_SETTINGS_MODULE": file_site.settings_module,
+            },
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        end = time.monotonic() + 30
+        while not (tmp_path / "begun").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert stdout == ""
+        assert stderr == "Interrupted. Nothing is half done: run it again to go on.\n"
+        assert "published     nothing" in file_site.manage("inspect_bytecode").stdout
