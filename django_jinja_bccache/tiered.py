@@ -33,7 +33,7 @@ class TieredBytecodeCache(StoreBytecodeCache):
         key: See ``Options``, as for those that follow.
         salt: Any text.
         ignore_errors: Whether a failure of both is a miss.
-        read_only: Whether nothing is ever stored in either.
+        read_only: Whether pages store nothing in either, not even a copy in the local one.
         release: The name of the release to serve.
         packs: Whether many templates are loaded in one round trip.
 
@@ -95,21 +95,33 @@ class TieredBytecodeCache(StoreBytecodeCache):
         """Return both stores, each with the deadline and the guard of its own cache."""
         if guard is unguarded:
             local, shared = (
-                self._tier(cache, partial(_itself, cache.storage.opener.open_patiently()))
+                self._tier(
+                    cache,
+                    partial(_itself, cache.storage.opener.open_patiently()),
+                    read_only=cache.read_only,
+                )
                 for cache in (self.local, self.shared)
             )
             return TieredStore(local, shared, on_error=_raise)
         return TieredStore(
-            self._tier(self.local, self.local.storage.opener.store),
-            self._tier(self.shared, self.shared.storage.opener.store),
+            *(
+                self._tier(
+                    cache,
+                    cache.storage.opener.store,
+                    read_only=cache.storage.read_only or self.storage.read_only,
+                )
+                for cache in (self.local, self.shared)
+            ),
             on_error=self._record,
         )
 
-    def _tier(self, cache: StoreBytecodeCache, open_store: Callable[[], Store]) -> Tier:
+    def _tier(
+        self, cache: StoreBytecodeCache, open_store: Callable[[], Store], *, read_only: bool
+    ) -> Tier:
         prefix = cache.prefix
         # The shortest path to a local hit is that of a local cache without a prefix.
         opened = (lambda: AliasStore(open_store(), prefix.__add__)) if prefix else open_store
-        return Tier(opened, lesser(cache.timeout, self.storage.timeout), cache.read_only)
+        return Tier(opened, lesser(cache.timeout, self.storage.timeout), read_only)
 
     def _record(self, error: StoreError) -> None:
         self.storage.recorder.record("error", None, "", reason=str(error))

@@ -190,7 +190,7 @@ class TestRefused:
             ),
             (
                 {"class": FileSystemBytecodeCache, "directory": 5},
-                ["FileSystemBytecodeCache", "int"],
+                ["directory: 5", "the path of a directory"],
             ),
         ],
         ids=str,

@@ -163,12 +163,23 @@ class TestWhatIsWhose:
         assert files(reader) == {}
         assert used(host("two")) == (0, 2)
 
+    def test_where_pages_store_nothing_they_copy_nothing_either(self, host, monkeypatch):
+        used(host("one"))
+        reader = host("two", read_only=True)
+        assert used(reader) == (2, 0)
+        assert files(reader) == {}
+        monkeypatch.setenv("DJANGO_JINJA_BCCACHE", "read-only")
+        reader = host("three")
+        assert used(reader) == (2, 0)
+        assert files(reader) == {}
+
 
 class TestCommands:
     def test_a_warm_up_fills_both(self, host, memcached):
         report = warm(engine(host()))
         assert outcomes(report) == {"compiled": ["a.html", "b.html"]}
-        assert (len(files(host())), len(memcached.keys())) == (4, 4)  # and a pack and a note
+        # With a pack, its index and a note.
+        assert (len(files(host())), len(memcached.keys())) == (5, 5)
         assert outcomes(check(engine(host()))) == {"present": ["a.html", "b.html"]}
 
     @pytest.mark.parametrize("lacking", ["local", "shared"])
@@ -227,7 +238,8 @@ class TestCommands:
         used(host(), trim_blocks=True)
         warm(engine(host()))
         assert clear_stale(engine(host())).entries == 2
-        assert (len(files(host())), len(memcached.keys())) == (4, 4)  # and a pack and a note
+        # With a pack, its index and a note.
+        assert (len(files(host())), len(memcached.keys())) == (5, 5)
         host().clear()
         assert (files(host()), memcached.keys()) == ({}, [])
 

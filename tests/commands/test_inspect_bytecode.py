@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.raw import raw_store
+from tests.raw import RawFiles, raw_store
 from tests.sites import TEMPLATES
 
 NAMES = list(TEMPLATES)
@@ -131,6 +131,15 @@ class TestInventory:
 
 
 class TestExplain:
+    @pytest.fixture
+    def site(self, file_site):
+        """No store has a say in it."""
+        return file_site
+
+    @pytest.fixture
+    def raw(self, tmp_path):
+        return RawFiles(tmp_path / "cache")
+
     def test_what_is_found_where(self, site):
         site.visit("home.html")
         assert explanation(site)["found"] == "entry"

@@ -89,9 +89,11 @@ def open_files() -> tuple[int, set[str]]:
 class ManyReaders:
     """What a store does for many that read at once.
 
-    Each test has 10,000 reads; with ``--long``, each of its readers has as many.
+    Each test has `reads_in_all` reads; with ``--long``, each of its readers has as many.
     """
 
+    # How many reads a test has: fewer where each is long.
+    reads_in_all = 10_000
     # Whether what it connects to stays connected when a request has ended.
     keeps_connections = True
 
@@ -105,7 +107,7 @@ class ManyReaders:
     def reads(self, request: pytest.FixtureRequest) -> Callable[[int], int]:
         """How many reads each of so many readers has."""
         is_long = request.config.getoption("--long")
-        return lambda readers: 10_000 if is_long else -(-10_000 // readers)
+        return lambda readers: 10_000 if is_long else -(-self.reads_in_all // readers)
 
     def test_16_threads_read_their_own_keys_values(self, store: Store, values, reads):
         def read(number: int) -> None:

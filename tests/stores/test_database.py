@@ -70,6 +70,9 @@ def words(queries: CaptureQueriesContext) -> list[str]:
 
 @pytest.mark.filterwarnings(f"ignore::{CacheKeyWarning.__module__}.CacheKeyWarning")
 class TestPostgreSQL(DjangoContract):
+    reads_in_all = 1_000
+    most_at_once = 1_000
+
     keeps_connections = False  # nor does Django, but for CONN_MAX_AGE
     longest_key = VARCHAR - len(":1:")
 

@@ -74,6 +74,9 @@ class TestSubclassOfFileBasedCache(DjangoContract):
 
 
 class TestDatabaseCache(DjangoContract):
+    reads_in_all = 1_000
+    most_at_once = 1_000
+
     keeps_connections = False  # nor does Django, but for CONN_MAX_AGE
 
     @pytest.fixture

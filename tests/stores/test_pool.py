@@ -55,7 +55,11 @@ class TestConnectionsToAServer:
             request_finished.send(self.__class__)
         assert through.connections == 4
 
-    def test_when_one_is_dead_those_that_lie_idle_are_not_waited_for(self, store, through):
+    def test_when_one_is_dead_those_that_lie_idle_are_not_waited_for(self, through):
+        with opened(PYMEMCACHE, deadline=1.0, LOCATION=through.address) as store:
+            self._die_together(store, through)
+
+    def _die_together(self, store, through):
         store.set("key", b"1", 100)
         through.delay = 0.05  # so that threads meet
         assert in_threads(4, lambda _: store.get("key")) == []
