@@ -38,6 +38,7 @@ class ClientPool(Generic[Client]):
         begin: Tells a client when its next operation must be over, on the clock of
             ``time.monotonic()``.
         connection_lost: The errors that say that the server closed a connection.
+        share_fate: Whether what ails one connection may have befallen the idle ones as well.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class ClientPool(Generic[Client]):
         deadline: float,
         begin: Callable[[Client, float], None],
         connection_lost: tuple[type[Exception], ...] = (ConnectionError,),
+        share_fate: bool = True,
     ) -> None:
         self._connect = connect
         self._disconnect = disconnect
         self._deadline = deadline
         self._begin = begin
         self._connection_lost = connection_lost
+        self._share_fate = share_fate
         self._idle: list[Client] = []
         self._pid = os.getpid()
 
@@ -82,10 +85,10 @@ class ClientPool(Generic[Client]):
         try:
             result = operation(client)
         except BaseException:
-            # Its connection may still hold half an answer, which the next user would get. What
-            # ails it may have befallen those that lie idle: nobody is to wait for each of them.
+            # Its connection may still hold half an answer, which the next user would get.
             self._disconnect(client)
-            self.close()
+            if self._share_fate:  # nobody is to wait for each of those that lie idle
+                self.close()
             raise
         self._idle.append(client)
         return result

@@ -56,6 +56,7 @@ class SQLiteStore:
             deadline=deadline,
             begin=Connection.begin,
             connection_lost=(),
+            share_fate=False,  # it was another one's lock, more often than not
         )
         watch(self._pool)
 

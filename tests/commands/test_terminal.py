@@ -129,6 +129,8 @@ class TestInterrupt:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Whoever runs the tests in the background may have it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         end = time.monotonic() + 30
         while not (tmp_path / "begun").exists() and time.monotonic() < end:
