@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -77,21 +77,25 @@ def check_stores(**_options: Any) -> list[CheckMessage]:
 @register(Tags.caches)
 def check_max_entries(**_options: Any) -> list[CheckMessage]:
     """Warn of an alias that drops entries before every template has one."""
-    found: list[CheckMessage] = []
-    counts = {each.name: len(list_templates(each.environment).names) for each in _engines()}
-    for engine, alias in _aliases_in_use():
-        limit = _max_entries(alias)
-        if limit is not None and counts.get(engine, 0) >= limit:
-            found.append(
-                _warning(
-                    "003",
-                    engine,
-                    f"has {counts[engine]:,} templates, but CACHES[{alias!r}] keeps "
-                    f"{limit:,} entries.",
-                    "Raise MAX_ENTRIES in its OPTIONS to several times the number of templates.",
-                )
-            )
-    return found
+    limited = [
+        (engine, alias, most)
+        for engine, alias in _aliases_in_use()
+        if (most := _max_entries(alias)) is not None
+    ]
+    counts = {
+        each.name: len(list_templates(each.environment).names)
+        for each in _engines({engine for engine, _, _ in limited})
+    }
+    return [
+        _warning(
+            "003",
+            engine,
+            f"has {counts[engine]:,} templates, but CACHES[{alias!r}] keeps {most:,} entries.",
+            "Raise MAX_ENTRIES in its OPTIONS to several times the number of templates.",
+        )
+        for engine, alias, most in limited
+        if counts.get(engine, 0) >= most
+    ]
 
 
 @register(Tags.caches)
@@ -163,8 +167,8 @@ def check_signing_key(**_options: Any) -> list[CheckMessage]:
             "Build with the SECRET_KEY of production, add the other one to SECRET_KEY_FALLBACKS, "
             "or give both the same option key.",
         )
-        for engine in _engines()
-        if _is_local(engine.cache) and (key_id := _foreign_key_id(engine)) is not None
+        for engine in _engines(name for name, cache in caches_in_settings() if _is_local(cache))
+        if (key_id := _foreign_key_id(engine)) is not None
     ]
 
 
@@ -256,10 +260,14 @@ def _may_wait_for_ever(alias: str) -> bool:
     )
 
 
-def _engines() -> list[CachedEngine]:
-    """Return the engines, none if they cannot be made: Django says so itself elsewhere."""
+def _engines(names: Iterable[str]) -> list[CachedEngine]:
+    """Return engines by their NAMEs, none if they cannot be made: Django says so elsewhere.
+
+    Checks run with most commands: no engine is made that no check needs.
+    """
+    wanted = list(names)
     try:
-        return cached_engines()
+        return cached_engines(wanted) if wanted else []
     except Exception:  # noqa: BLE001 - an environment of a user's may raise anything
         return []
 

@@ -1,5 +1,6 @@
 """The system checks: what fires them, and what does not."""
 
+import jinja2
 import pytest
 from django.core.cache.backends.memcached import PyMemcacheCache
 from django.core.checks import run_checks
@@ -16,6 +17,14 @@ BACKENDS = "django.core.cache.backends"
 NOWHERE = "/dev/null/cache"
 DATABASE = {"BACKEND": f"{BACKENDS}.db.DatabaseCache", "LOCATION": "bytecode"}
 OWN = {"BACKEND": "tests.stores.test_django.FileCacheOfTheSitesOwn", "LOCATION": NOWHERE}
+
+
+made = []
+
+
+def made_environment(**options) -> jinja2.Environment:
+    made.append(options)
+    return jinja2.Environment(**options)
 
 
 class MemcachedOfTheSitesOwn(PyMemcacheCache):
@@ -157,6 +166,19 @@ class TestOthers:
         ]
         assert others({"default": MEMCACHED}, TEMPLATES=stock) == ["W009"]
         assert others({"default": MEMCACHED}, {"alias": "default", "release": "r1"}) == []
+
+    def test_no_engine_is_made_where_no_check_needs_one(self):
+        templates = [
+            {"BACKEND": BACKEND, "OPTIONS": {"environment": f"{__name__}.made_environment"}}
+        ]
+        made.clear()
+        with override_settings(CACHES={"default": MEMCACHED}, TEMPLATES=templates):
+            run_checks(tags=["caches"], include_deployment_checks=True)
+        assert made == []
+        few = {**DATABASE, "OPTIONS": {"MAX_ENTRIES": 1}}
+        with override_settings(CACHES={"default": few}, TEMPLATES=templates):
+            run_checks(tags=["caches"])
+        assert len(made) == 1
 
     def test_each_has_a_hint_and_names_the_engine(self):
         templates = [{"BACKEND": BACKEND, "NAME": "mail"}]
