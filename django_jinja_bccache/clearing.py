@@ -66,7 +66,9 @@ def clear(
             listed = True
         except NotSupported:
             published = read_publishes(archive, [prefix]).get(prefix)
-            keys = [*_present_keys(engine), *(published.pack_keys if published else ())]
+            keys = list(_present_keys(engine))
+            if published is not None:
+                keys += [*published.pack_keys, published.index_key]
             items = archive.present(archive.stored_keys(keys))
             listed = False
         publishes = publishes_among(archive, items)
@@ -130,7 +132,7 @@ def clear_stale(
         kept = _kept(publishes, present, keep_releases)
         used = {key for each in (engine, *others) for key in _present_keys(each)}
         for publish in kept:
-            used.update(publish.pack_keys, publish.entry_keys.values())
+            used.update(publish.pack_keys, [publish.index_key], publish.entry_keys.values())
         doomed = {key: size for key, size in items.items() if Archive.entry_key(key) not in used}
         if dry_run:
             return _count(engine, doomed, counted, listed=True)

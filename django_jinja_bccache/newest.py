@@ -29,9 +29,9 @@ class Newest(NamedTuple):
     """
 
     key_id: str
-    fingerprint: str = ""
-    parts: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
-    created: int = 0
+    fingerprint: str
+    parts: dict[str, str]
+    created: int
 
 
 def newest_key(scope: Scope | PackLabel) -> str:
@@ -69,7 +69,7 @@ def read_newest(
         return Newest(signing_key.id, fingerprint, parts, unsealed.created)
     key_id = _key_id_in(value)
     is_foreign = key_id and key_id not in {signing_key.id for signing_key in signing_keys}
-    return Newest(key_id) if is_foreign else None
+    return Newest(key_id, "", {}, 0) if is_foreign else None
 
 
 def why_nothing_is_found(scope: Scope, newest: Newest, signing_keys: Sequence[SigningKey]) -> str:

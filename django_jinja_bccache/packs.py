@@ -14,6 +14,7 @@ from types import CodeType
 from typing import NamedTuple
 
 from django_jinja_bccache.entry import Unsealed
+from django_jinja_bccache.exceptions import EntryRejected
 
 #: Bytes of bytecode that make a pack full.
 PACK_SIZE = 128 * 1024
@@ -117,6 +118,10 @@ def contents_of(unsealed: Unsealed) -> Contents:
     """Return what an authentic pack holds.
 
     Raises:
-        EntryRejected: It cannot be decompressed here.
+        EntryRejected: It cannot be decompressed, or was made by another Python.
     """
-    return Contents(*marshal.loads(unsealed.payload))  # noqa: S302 - authenticated by unseal()
+    payload = unsealed.payload
+    try:
+        return Contents(*marshal.loads(payload))  # noqa: S302 - authenticated by unseal()
+    except (ValueError, EOFError, TypeError):
+        raise EntryRejected("version") from None

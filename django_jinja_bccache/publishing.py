@@ -7,13 +7,14 @@ import marshal
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from types import CodeType
 
 from django_jinja_bccache.archive import Archive, Copy
 from django_jinja_bccache.bytecode import code_from
-from django_jinja_bccache.exceptions import ReleaseChanged
+from django_jinja_bccache.exceptions import EntryRejected, ReleaseChanged
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
 from django_jinja_bccache.packs import (
     INDEX,
@@ -21,6 +22,7 @@ from django_jinja_bccache.packs import (
     PackLabel,
     PlainPlace,
     Scope,
+    contents_of,
     label_of,
     scope_prefix_of,
 )
@@ -119,7 +121,7 @@ def publish(
     label = _label(scope, packs)
     before = archive.copies(keys)
     if scope.release and not force:
-        _refuse_change(scope.release, templates, before.get(keys[-1], []))
+        _refuse_change(archive, scope, templates)
     is_there = [
         sum(_is_current(copy, label.publish, lifetime) for copy in before.get(key, []))
         for key in keys
@@ -144,32 +146,59 @@ class Publish:
     Attributes:
         label: What they say of themselves.
         created: When, in seconds since the epoch.
-        pack_keys: The entry keys of the packs, and of their index.
+        pack_keys: The entry keys of the packs.
+        index_key: The entry key of their index.
         entry_keys: The entry keys of the templates, by their names.
     """
 
     label: PackLabel
     created: int
     pack_keys: tuple[str, ...]
+    index_key: str
     entry_keys: dict[str, str]
 
 
 def read_publishes(archive: Archive, prefixes: Iterable[str]) -> dict[str, Publish]:
-    """Return what the index of each scope tells, whose packs' keys begin with these prefixes."""
+    """Return what is published of each scope, whose packs' keys begin with these prefixes.
+
+    That there is a publish is what pack 0 says. What is in it is what the index of the same
+    publish says; a store may drop that sooner than what pages read, and pack 0 knows it, too, for
+    those who can read it.
+    """
+    wanted = list(prefixes)
+    copies = archive.copies([f"{prefix}{part}" for prefix in wanted for part in (0, INDEX)])
     found = {}
-    copies = archive.copies([f"{prefix}{INDEX}" for prefix in prefixes])
-    for key, each in copies.items():
-        newest = max(each, key=lambda copy: copy.unsealed.created)
-        label, prefix = label_of(newest.unsealed), key.removesuffix(INDEX)
-        keys = tuple(f"{prefix}{number}" for number in (*range(label.total), INDEX))
-        found[prefix] = Publish(label, newest.unsealed.created, keys, _index_in(newest))
+    for prefix in wanted:
+        firsts = copies.get(f"{prefix}0", [])
+        if firsts:
+            first = max(firsts, key=lambda copy: copy.unsealed.created)
+            label = label_of(first.unsealed)
+            indexes = [
+                copy
+                for copy in copies.get(f"{prefix}{INDEX}", [])
+                if label_of(copy.unsealed).publish == label.publish
+            ]
+            found[prefix] = Publish(
+                label,
+                first.unsealed.created,
+                tuple(f"{prefix}{number}" for number in range(label.total)),
+                f"{prefix}{INDEX}",
+                _entry_keys_in(first, indexes),
+            )
     return found
 
 
-def _index_in(copy: Copy) -> dict[str, str]:
-    """Return the entry keys of the templates, by their names."""
-    index: dict[str, str] = json.loads(bytes(copy.unsealed.payload))
-    return index
+def _entry_keys_in(first: Copy, indexes: Sequence[Copy]) -> dict[str, str]:
+    """Return the entry keys of a publish's templates by their names, none if nobody can tell."""
+    for index in indexes:
+        with suppress(EntryRejected, ValueError):
+            return dict(json.loads(bytes(index.unsealed.payload)))
+    try:
+        places = contents_of(first.unsealed).places
+    except EntryRejected:
+        return {}
+    fingerprint = label_of(first.unsealed).fingerprint
+    return {name: fingerprint + place[0].hex() for name, place in places.items()}
 
 
 def publishes_among(archive: Archive, stored_keys: Iterable[str]) -> dict[str, Publish]:
@@ -241,9 +270,11 @@ def _is_current(copy: Copy, publish_id: str, lifetime: float | None) -> bool:
     return lifetime is None or time.time() - copy.unsealed.created < lifetime / 2
 
 
-def _refuse_change(release: str, templates: Sequence[Publishable], before: Sequence[Copy]) -> None:
+def _refuse_change(archive: Archive, scope: Scope, templates: Sequence[Publishable]) -> None:
+    published = read_publishes(archive, [scope.prefix]).get(scope.prefix)
+    if published is None or not published.entry_keys:  # nobody can tell what is in it
+        return
     now = {(item.template, item.key) for item in templates}
-    for copy in before:
-        then = set(_index_in(copy).items())
-        if now != then:
-            raise ReleaseChanged(release, sorted({template for template, _ in now ^ then}))
+    then = set(published.entry_keys.items())
+    if now != then:
+        raise ReleaseChanged(scope.release, sorted({template for template, _ in now ^ then}))

@@ -233,6 +233,26 @@ class TestALife:
         site.manage("warm_bytecode")
         assert site.manage("warm_bytecode", "--check").returncode == 0
 
+    def test_without_the_index_that_no_page_reads_it_is_published_all_the_same(self, site, raw):
+        """A store that drops what is not read drops the index first."""
+        site.manage("warm_bytecode")
+        before = site.visit(*NAMES)
+        [index] = [key for key in list(raw.keys()) if key.endswith(".index")]
+        raw.plant(index, b"")
+        assert site.manage("warm_bytecode", "--check").returncode == 0
+        found = json.loads(site.manage("inspect_bytecode", "--format", "json").stdout)
+        [published] = found["engines"][0]["published"]
+        assert (published["stored"], published["packs"], published["lost"]) == (4, 1, 0)
+
+        site.write("templates/home.html", "changed")
+        assert "'1' is published already" in site.manage("warm_bytecode").stderr
+        released(site, "2").manage("warm_bytecode")
+        site.manage("clear_bytecode", "--stale", "--noinput")
+        released(site, "1")
+        site.write("templates/home.html", TEMPLATES["home.html"])
+        after = site.visit(*NAMES)
+        assert (after.pages, after.compiled) == (before.pages, [])
+
     def test_clear_stale_keeps_as_many_releases_as_it_is_told(self, site):
         for release in "1234":
             site.write("templates/home.html", f"home of {release}")
