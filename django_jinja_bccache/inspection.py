@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from django_jinja_bccache.publishing import (
     publishes_among,
     read_publishes,
 )
+from django_jinja_bccache.stores.base import StoredItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,11 @@ def inspect(engine: CachedEngine) -> InspectReport:
     sources = _sources(engine, report)
     keys = {name: engine.entry_key(source) for name, source in sources.items()}
     with Archive(engine.cache.storage) as archive:
-        held = archive.read(list(keys.values()))
+        listed = _listed(archive)
+        taken = _StockTaking(archive, keys.values(), listed or [])
+        held, names = taken.held, taken.names
         not_held = archive.stored_keys(key for key in keys.values() if key not in held)
         refused = {archive.entry_key(stored_key) for stored_key in archive.present(not_held)}
-        report.inventory, names = _inventory(archive)
         for name, key in keys.items():
             if key in held:
                 report.stored.append(name)
@@ -127,7 +129,8 @@ def inspect(engine: CachedEngine) -> InspectReport:
                 report.stale.append(name)
             else:
                 report.missing.append(name)
-        report.published = _published(archive, engine, keys)
+        report.published = _published(archive, engine, keys, listed)
+        report.inventory = None if listed is None else taken.inventory()
         report.size, report.max_size = archive.usage()
     report.broken.sort()
     return report
@@ -148,39 +151,69 @@ def _sources(engine: CachedEngine, report: InspectReport) -> dict[str, Source]:
     return sources
 
 
-def _inventory(archive: Archive) -> tuple[Inventory | None, set[str | None]]:
-    """Return what a cache holds, and the names of the templates that it holds any code of."""
+def _listed(archive: Archive) -> list[StoredItem] | None:
     try:
-        items = list(archive.items())
+        return list(archive.items())
     except NotSupported:
-        return None, set()
-    packs = [item for item in items if scope_prefix_of(archive.entry_key(item.key))]
-    entries = [item for item in items if not scope_prefix_of(archive.entry_key(item.key))]
-    created: list[int] = []
-    names: set[str | None] = set()
-    for batch in batches([archive.entry_key(item.key) for item in entries]):
-        for held in archive.read(batch).values():
-            created.append(held.unsealed.created)
-            names.add(held.label.template)
-    accessed = [item.accessed_at for item in entries if item.accessed_at is not None]
-    return Inventory(
-        entries=len(entries),
-        entry_bytes=sum(item.size for item in entries),
-        packs=sum(not item.key.endswith(INDEX) for item in packs),
-        pack_bytes=sum(item.size for item in packs),
-        refused=len(entries) - len(created),
-        oldest=moment(min(created)) if created else None,
-        newest=moment(max(created)) if created else None,
-        last_access=moment(max(accessed)) if accessed else None,
-    ), names
+        return None
 
 
-def _published(archive: Archive, engine: CachedEngine, keys: Mapping[str, str]) -> list[Coverage]:
+class _StockTaking:
+    """One look at every entry that is listed, and at those that are wanted.
+
+    Args:
+        archive: The cache's archive.
+        wanted: Entry keys to look for, listed or not.
+        listed: What the store has listed.
+
+    Attributes:
+        held: The entry keys of those that are authentic.
+        names: The names of the templates that these are code of.
+    """
+
+    def __init__(
+        self, archive: Archive, wanted: Iterable[str], listed: Sequence[StoredItem]
+    ) -> None:
+        by_key = {archive.entry_key(item.key): item for item in listed}
+        self._packs = [(key, item) for key, item in by_key.items() if scope_prefix_of(key)]
+        self._entries = {key: item for key, item in by_key.items() if not scope_prefix_of(key)}
+        self._created: list[int] = []
+        self.held: set[str] = set()
+        self.names: set[str | None] = set()
+        for batch in batches(list({**dict.fromkeys(wanted), **self._entries})):
+            for key, held in archive.read(batch).items():
+                self.held.add(key)
+                if key in self._entries:
+                    self._created.append(held.unsealed.created)
+                    self.names.add(held.label.template)
+
+    def inventory(self) -> Inventory:
+        """Return the sums."""
+        created, entries = self._created, self._entries.values()
+        accessed = [item.accessed_at for item in entries if item.accessed_at is not None]
+        return Inventory(
+            entries=len(entries),
+            entry_bytes=sum(item.size for item in entries),
+            packs=sum(not key.endswith(INDEX) for key, _ in self._packs),
+            pack_bytes=sum(item.size for _, item in self._packs),
+            refused=len(entries) - len(created),
+            oldest=moment(min(created)) if created else None,
+            newest=moment(max(created)) if created else None,
+            last_access=moment(max(accessed)) if accessed else None,
+        )
+
+
+def _published(
+    archive: Archive,
+    engine: CachedEngine,
+    keys: Mapping[str, str],
+    listed: Sequence[StoredItem] | None,
+) -> list[Coverage]:
     own = engine.cache.published.scope(engine.environment)
-    try:
-        publishes = publishes_among(archive, [item.key for item in archive.items()])
-    except NotSupported:
+    if listed is None:
         publishes = read_publishes(archive, [own.prefix])
+    else:
+        publishes = publishes_among(archive, [item.key for item in listed])
     found = [
         _coverage(archive, publish, keys, serves=prefix == own.prefix)
         for prefix, publish in publishes.items()
