@@ -141,8 +141,10 @@ def _cache_stats(engines: list[CachedEngine], heard: Heard) -> dict[str, Any]:
         "loads": [asdict(load) for load in heard.loads],
         "troubles": heard.troubles.most_common(),
         "total": _sum_of(map(_share_of, heard.loads)),
-        "process": _process_rows(engines),
-        "settings": _settings_rows(engines),
+        "facts": [
+            ("this process since its start", _process_rows(engines)),
+            ("settings of its cache", _settings_rows(engines)),
+        ],
     }
 
 

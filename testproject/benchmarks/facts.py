@@ -39,7 +39,7 @@ def _version(name: str) -> str:
 
 def _zstd() -> str:
     try:
-        import compression.zstd  # noqa: F401
+        import compression.zstd  # noqa: F401 - only to see whether it is there
     except ImportError:
         found = _version("backports.zstd")
         return found if found == "not installed" else f"backports.zstd {found}"
