@@ -14,7 +14,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from testproject.caches import memcached_cache
-from tests.backends import EVERY_URL, IN_EVERY_RUN, backend  # noqa: F401
+from tests.backends import EVERY_URL, IN_EVERY_RUN, IN_EVERY_RUN_OF, backend  # noqa: F401
 from tests.packages import import_package  # noqa: F401
 from tests.servers import Memcached, PostgreSQL, Proxy, Redis
 from tests.servers.server import Server
@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(900))
     left_out = []
     if not config.getoption("--every-store"):
-        left_out += [item for item in items if store_of(item) in EVERY_URL.keys() - IN_EVERY_RUN]
+        left_out += [item for item in items if store_of(item) in stores_left_out(item)]
     if not config.getoption("--every-fault"):
         left_out += [item for item in items if fault_of(item) not in FAULTS_IN_EVERY_RUN]
     if left_out:
@@ -87,6 +87,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             f"{total['tried']:,} mutations of stored values: {outcomes}; "
             f"the slowest took {total['slowest'] * 1000:.0f} ms"
         )
+
+
+def stores_left_out(item: pytest.Item) -> set[str]:
+    """The stores that a test of a whole site runs on with `--every-store` alone."""
+    return EVERY_URL.keys() - IN_EVERY_RUN_OF.get(item.path.parent.name, IN_EVERY_RUN)
 
 
 def store_of(item: pytest.Item) -> str | None:

@@ -93,7 +93,7 @@ class ManyReaders:
     """
 
     # How many reads a test has: fewer where each is long.
-    reads_in_all = 10_000
+    reads_in_all = 3_000
     # Whether what it connects to stays connected when a request has ended.
     keeps_connections = True
 

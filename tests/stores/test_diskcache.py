@@ -32,8 +32,6 @@ class MakesDirectory:
 # Django warns of keys that memcached would refuse.
 @pytest.mark.filterwarnings(f"ignore::{CacheKeyWarning.__module__}.CacheKeyWarning")
 class TestDjangoCache(ListingContract, ForeignValues):
-    crowd_size = 5_000
-
     knows_access = False
     longest_key = None
 

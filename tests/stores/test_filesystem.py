@@ -39,14 +39,14 @@ class FilesContract(ListingContract):
 
 
 class TestDirectory(FilesContract):
+    crowd_size = 100_000
+
     @pytest.fixture
     def store(self, directory):
         return FileSystemStore(directory)
 
 
 class TestPatternOfJinja2(FilesContract):
-    crowd_size = 5_000
-
     suffix = ".cache"
 
     @pytest.fixture
@@ -56,8 +56,6 @@ class TestPatternOfJinja2(FilesContract):
 
 @pytest.mark.filterwarnings(f"ignore::{CacheKeyWarning.__module__}.CacheKeyWarning")
 class TestBesideAFileBasedCache(FilesContract):
-    crowd_size = 5_000
-
     longest_key = 4096 - len("site:1:")
 
     @pytest.fixture

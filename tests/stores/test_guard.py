@@ -27,8 +27,6 @@ from tests.stores.readers import in_threads
 
 
 class TestGuardedDirectory(ListingContract):
-    crowd_size = 5_000
-
     """A guard changes nothing about a store that is well."""
 
     longest_key = 4096

@@ -39,6 +39,7 @@ def crowd_on(*servers: Memcached) -> Callable[[int], None]:
 
 
 class TestSiblingOfDjangosClient(ListingContract):
+    crowd_size = 100_000
     takes_5_megabytes = False
     named_limit = ITEM_SIZE_MAX
     longest_key = 250 - len("site:1:")
@@ -54,6 +55,7 @@ class TestSiblingOfDjangosClient(ListingContract):
 
 
 class TestSiblingWithAKeyPrefixThatIsNotASCII(TestSiblingOfDjangosClient):
+    crowd_size = 5_000
     longest_key = 250 - len("größe:1:".encode())
 
     @pytest.fixture

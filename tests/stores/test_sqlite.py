@@ -37,6 +37,7 @@ def sql(path, statement: str, *values: object) -> list:
 
 
 class TestContract(ListingContract):
+    crowd_size = 100_000
     longest_key = None
     knows_access = False
 

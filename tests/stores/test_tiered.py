@@ -25,8 +25,6 @@ def tier(store, **options) -> Tier:
 
 
 class TestFilesBeforeSQLite(ListingContract):
-    crowd_size = 5_000
-
     # A copy begins a life of its own; that of the copies here is short enough to be waited for.
     local_timeout = 1
     longest_key = None
