@@ -70,6 +70,44 @@ install_packages() {
     ! grep -qs "$policy_mark" $policy || allow_services
 }
 
+# install_missing PACKAGES...: by apt, if there are any
+install_missing() {
+    # shellcheck disable=SC2048,SC2086
+    set -- $*
+    [ $# -eq 0 ] || install_packages "$@"
+}
+
+# The packages of those servers and programs for tests that are not here
+server_packages() {
+    command -v chromium >/dev/null || echo chromium
+    command -v memcached >/dev/null || echo memcached
+    command -v openssl >/dev/null || echo openssl
+    command -v redis-server >/dev/null || echo redis-server
+    command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
+        echo postgresql
+}
+
+includes() {
+    printf '#include <%s>\n' "$1" | cc -E - >/dev/null 2>&1
+}
+
+# The packages to build pylibmc with that are not here, beside Python's own headers
+build_packages() {
+    command -v cc >/dev/null || echo gcc libc6-dev
+    includes libmemcached/memcached.h || echo libmemcached-dev
+    includes zlib.h || echo zlib1g-dev
+}
+
+# The packages to build pylibmc with, where .venv has no module and uv.lock no wheel of it
+pylibmc_packages() {
+    ! .venv/bin/python -c 'import pylibmc' 2>/dev/null || return 0
+    tag=$(.venv/bin/python -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+    ! grep -q "/pylibmc-[^/]*-$tag-$tag-manylinux[^/]*_$(uname -m)\.whl" uv.lock || return 0
+    build_packages
+    header=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+    [ -e "$header" ] || echo "python3.${tag#cp3}-dev"
+}
+
 # Sets $python to an interpreter that is new enough.
 find_python() {
     for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
