@@ -93,7 +93,7 @@ class TestBackends:
 
     @pytest.mark.parametrize("backend", ALIASES)
     def test_it_says_which_stores_cannot_list_and_unpickle_first(self, backend, tmp_path):
-        _, _, _, _, lists, _, unpickles, _ = ALIASES[backend]
+        _, _, lists, unpickles = ALIASES[backend]
         store, raw = self.opened(backend, tmp_path)
         through_the_public_api = raw in (["DjangoCacheStore"], ["DatabaseCacheStore"])
         assert unpickles == ("yes" if through_the_public_api else "no")
