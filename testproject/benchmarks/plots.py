@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import NamedTuple
 
-LEFT, WIDTH, RIGHT = 430, 420, 110
+LEFT, WIDTH, RIGHT = 470, 420, 110
 BAR, GAP, TOP = 16, 8, 46
 OURS_COLOUR, FLOOR_COLOUR, PEER_COLOUR = "#1f6f54", "#9a9a9a", "#c0823b"
 

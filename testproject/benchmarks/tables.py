@@ -30,45 +30,49 @@ if TYPE_CHECKING:
 ABOUT = """\
 # Benchmarks
 
-How long it takes a new process to have its templates: this package beside Jinja2's own caches,
-django-jinja's, Jinja2's `ModuleLoader`, and the *floor*, which is `marshal.loads` and
-`Template.from_code` over bytes that are in memory already: no cache can do less.
+How long a new process takes to load its templates: with this package, with Jinja2's own bytecode
+caches, with django-jinja's, and with Jinja2's `ModuleLoader`. The *floor* is what `marshal.loads`
+and `Template.from_code` take for bytecode that is already in memory: no cache can be faster.
 
 """
 HOW = """\
 ## How it is measured
 
-- Every measurement is a process of its own. The contenders take turns, and then all of them take
-  the next turn, so that a machine that slows down slows all of them. Tables show the median and,
-  in parentheses, the quartiles.
-- All have the same environment: filters, globals and options of the corpus, `cache_size=-1`,
-  `auto_reload=False`. Imports, `django.setup()` and the making of the environment come before the
-  clock starts; opening the store and connecting to it are under the clock. The garbage collector
-  is as each contender leaves it: `preload()` pauses it, nothing else does, and the floor is there
-  with a paused one, too.
-- The caches were filled by an earlier process. What was compiled all the same is counted, and a
-  row that has compiled says so.
-- "loopback" is a connection to the server itself. At "0.8 ms" a proxy in a process of its own
-  delays what passes until a round trip takes that long; "1 Gbit/s" lets so much through in each
-  direction. The proxy counts round trips and bytes. Its own work is part of the time.
-- `ModuleLoader` imports modules, of which Python keeps the bytecode in `.pyc` files; "without
-  .pyc" is a process under `PYTHONDONTWRITEBYTECODE`, or one that must not write to the directory.
-- Files are in the page cache. Modes: *release* serves what `warm_bytecode` published without
-  reading template source; *source-checked* reads every source; `packs=False` fetches each
-  template by itself.
-- `jinja2 MemcachedBytecodeCache` is over pymemcache's `Client(no_delay=True)`; django-jinja's and
-  ours are over Django's `PyMemcacheCache` with the option `no_delay`.
+- Each measurement is a process of its own. All contenders are measured once, in random order,
+  then all of them again, so that a machine that slows down slows all of them. Tables show the
+  median and, in parentheses, the quartiles.
+- All contenders have the same environment: the filters, globals and options of the corpus,
+  `cache_size=-1` and `auto_reload=False`. Imports, `django.setup()` and the creation of the
+  environment are not timed; opening the store and connecting to it are. The garbage collector is
+  left as each contender has it: only `preload()` pauses it, and there is a floor with a paused
+  one.
+- An earlier process has filled the caches. The column *compiled* says how many templates a
+  process compiled nevertheless.
+- A page is a template, all the templates that it uses and, up to 18, templates next to it. The
+  later page is loaded after the first one, in the same process.
+- "loopback" is a connection to the server itself. For "0.8 ms", a proxy in a process of its own
+  delays what it passes on, until a round trip takes that long. "1 Gbit/s" also limits the rate
+  in each direction. The proxy counts round trips and bytes, and its own work is part of the
+  time.
+- `ModuleLoader` imports Python modules, whose bytecode Python keeps in `.pyc` files. "without
+  .pyc" is a process with `PYTHONDONTWRITEBYTECODE`, as on a read-only file system.
+- Files are in the operating system's page cache.
+- Modes of this package ("ours"): *release* serves what `warm_bytecode` has published, without
+  reading sources. *source-checked* reads every source. With `packs=False`, each template is
+  fetched by itself.
+- `jinja2 MemcachedBytecodeCache` uses pymemcache's `Client(no_delay=True)`. django-jinja and
+  this package use Django's `PyMemcacheCache` with the option `no_delay`.
 
 ## Run it yourself
 
 ```console
-$ python -m testproject.benchmarks.run            # about six minutes, nothing else on the machine
-$ python -m testproject.benchmarks.run --quick    # under a minute
-$ python -m testproject.benchmarks.run --write    # and write this page
+$ python -m testproject.benchmarks.run            # about six minutes, on an idle machine
+$ python -m testproject.benchmarks.run --quick    # less than a minute
+$ python -m testproject.benchmarks.run --write    # writes this page, too
 ```
 
-It takes the packages of the dependency group "test", memcached and Redis; the templates are
-downloaded once. `--corpus synthetic-100` needs no download. See `--help`.
+This needs the packages of the dependency group "test", memcached and Redis. The templates are
+downloaded once; `--corpus synthetic-100` needs no download. `--help` lists all options.
 """
 
 
@@ -76,15 +80,13 @@ def report(run: dict[str, Any], *, plots: Iterable[str] = ()) -> str:
     """Return all tables of a run."""
     parts = [_facts(run["facts"])]
     parts += [f"**Left out:** {key}: {why}" for key, why in run.get("left_out", {}).items()]
-    if any(target.measured is not None for target in targets(run)):
-        parts += ["## Targets", _targets(run), MISSED]
     if "load" in run:
         title = f"All {run['facts']['templates']:,} templates of {run['facts']['corpus']}"
         parts += [f"## {title}", *_images(plots, "all"), _all_templates(run["load"])]
     for name, title in (("first", "The first page"), ("later", "A later page")):
         if name in run:
             page = run["pages"][name == "later"]
-            about = f"`{page[0]}` and what it draws in: {len(page)} templates."
+            about = f"`{page[0]}` and other templates, {len(page)} in all."
             parts += [f"## {title}", about, *_images(plots, name), _page(run[name])]
     if "warm" in run:
         parts += ["## warm_bytecode", WARM, _warm(run["warm"])]
@@ -98,24 +100,26 @@ def report(run: dict[str, Any], *, plots: Iterable[str] = ()) -> str:
         parts += ["## Restart of gunicorn", RESTART, _restart(run["restart"])]
     if "growth" in run:
         parts += ["## Growth", GROWTH, _growth(run["growth"])]
+    if any(target.measured is not None for target in targets(run)):
+        parts += ["## Targets", _targets(run), MISSED]
     return "\n\n".join(parts)
 
 
 FORK = (
-    "Loads left in a worker forked after `preload()`: {}; round trips: {:.0f}. It asks for all "
-    "templates in {}."
+    "A worker that was forked after `preload()` has {} templates left to load, and makes {:.0f} "
+    "round trips. It requests all templates in {}."
 )
 WARM = (
-    "Over memcached at 0.8 ms, source-checked. It is the command's own time: the interpreter's "
-    "start and `django.setup()` come on top."
+    "Over memcached at 0.8 ms, source-checked. The start of the interpreter and `django.setup()` "
+    "are not included."
 )
 RESTART = (
     "From the start of gunicorn with one worker to the first byte of a page of the test project, "
-    "imports and all."
+    "including all imports."
 )
 GROWTH = (
-    "Made-up templates of about 10 KB of bytecode each, over memcached at 0.8 ms, as a release. "
-    "Time per template. The warm of the larger site is measured once."
+    "Generated templates of about 10 KB of bytecode each, over memcached at 0.8 ms, as a release. "
+    "Times are per template. Warming the larger site is measured once."
 )
 
 
@@ -139,11 +143,11 @@ def _facts(facts: dict[str, Any]) -> str:
         for name in ("Python", "Django", "Jinja2", "pymemcache", "redis", "django-jinja")
     )
     return (
-        f"Measured on {facts['date']}: {packages}; {facts['memcached']}, {facts['redis_server']}; "
-        f"zstd for packs: {facts['zstd']}. {facts['cpu_count']} CPUs ({facts['cpu']}), "
-        f"{facts['system']}, load average {facts['load_average']} before the run. Corpus "
-        f"{facts['corpus']}, {facts['repeat']} measurements of each; round trips after the run: "
-        f"{trips}."
+        f"Recorded on {facts['date']} with {packages}; {facts['memcached']}, "
+        f"{facts['redis_server']}; zstd for packs: {facts['zstd']}; on {facts['cpu_count']} CPUs "
+        f"({facts['cpu']}), {facts['system']}, with a load average of {facts['load_average']} "
+        f"before the run. The corpus is {facts['corpus']}, with {facts['repeat']} measurements of "
+        f"each contender. Round trips after the run: {trips}."
     )
 
 
@@ -243,7 +247,9 @@ def _name(key: str) -> list[str]:
 def _time(row: dict[str, Any]) -> str:
     seconds = row["seconds"]
     low, high = (milliseconds(seconds[end] * 1e3).removesuffix(" ms") for end in ("low", "high"))
-    return f"{milliseconds(seconds['median'] * 1e3)} ({low} to {high})"
+    parts = milliseconds(seconds["median"] * 1e3), f"({low} to {high})"
+    # A narrow column breaks between the two and nowhere else.
+    return " ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
 
 
 def _faster(row: dict[str, Any], than: dict[str, Any] | None) -> str:
@@ -276,7 +282,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _images(plots: Iterable[str], name: str) -> list[str]:
-    return [f"![The table below as bars](benchmarks-{name}.svg)"] if name in plots else []
+    return [f"![The times of the table below](benchmarks-{name}.svg)"] if name in plots else []
 
 
 def _plots(run: dict[str, Any]) -> dict[str, str]:

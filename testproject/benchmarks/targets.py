@@ -22,23 +22,24 @@ JINJA2_MEMCACHED = Contender(c.JINJA2_MEMCACHED, place=MEMCACHED).key
 DJANGO_JINJA = Contender(c.DJANGO_JINJA, place=MEMCACHED).key
 
 MISSED = """\
-Where a target is missed, this is why, and what was tried.
+These are goals, not promises. Where one is missed, this is why, and what was tried:
 
-- **All templates after `preload()`.** About half of the time is `marshal.loads`, which the floor
-  has, too; the rest is decompressing (a sixth), Jinja2's own `get_template`, the creation of the
-  templates, and what a load asks of this package: the environment's fingerprint, the place of the
-  template, the count. Packs of 32, 64, 128 and 256 KB, every level of zstd, no compression and one
-  `marshal` for each template were measured; the shape that is left was the fastest.
-- **`ModuleLoader`** reads local `.pyc` files, checks nothing and authenticates nothing: it is
-  within a few times the floor, so that nothing can be ten times faster. Where Python may not write
-  `.pyc` files, it compiles its modules in each process.
-- **Source-checked.** Half of the time is reading and hashing the sources, which is what the mode
-  is for, and which `FileSystemBytecodeCache` does, too.
-- **First page.** Two round trips, connecting, the table of all templates, the environment's first
-  fingerprint, and the page's own bytecode. A pack for each page would save one round trip, but
-  pages are not known while templates are warmed. Whole packs in place of the page's entries took
-  twice as long: most of what they hold is for other pages.
-- **Two jobs** share the processors with what they report to, and with each other's memory."""
+- **All templates after `preload()`.** A third to half of the time is the floor's own. The rest
+  is decompression (a sixth), Jinja2's `get_template`, the creation of the templates, and what
+  this package does for each: checking the environment's fingerprint, finding the template,
+  counting. Packs of 32, 64, 128 and 256 KB, every level of zstd, no compression, and one
+  `marshal` for each template were measured; the present format was the fastest.
+- **`ModuleLoader`** reads local `.pyc` files, and checks and authenticates nothing. It is within
+  a few times the floor, so nothing can be ten times faster. Where Python cannot write `.pyc`
+  files, each process compiles the modules.
+- **Source-checked.** More than half of the time is spent on reading and hashing the sources,
+  which is what this mode is for, and which `FileSystemBytecodeCache` does, too.
+- **First page.** Two round trips, connecting, the manifest, the first fingerprint of the
+  environment, and the page's own bytecode. A pack for each page would save one round trip, but
+  `warm_bytecode` does not know which pages there are. Whole packs instead of the page's entries
+  took twice as long: most of what they hold is for other pages.
+- **Two jobs** share the processors with the process that they report to, and memory with each
+  other."""
 
 
 def ours(mode: str, place: Place) -> str:
