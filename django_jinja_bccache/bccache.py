@@ -37,25 +37,25 @@ _SWITCHES = ("", "on", "off", "read-only")
 
 
 class StoreBytecodeCache(BytecodeCache):
-    """What the bytecode caches have in common; ``open_store`` is what tells them apart.
+    """The base of all bytecode caches, which differ in their stores.
 
-    An instance may be shared by environments, threads and, through ``fork()``, processes.
-    Copying it, ``copy.deepcopy`` included, returns the same instance.
+    Environments, threads and forked processes may share an instance. Copying it, even with
+    ``copy.deepcopy()``, returns the same instance.
 
     Args:
-        prefix: What every stored key begins with.
-        timeout: Seconds that an entry is kept, None for ever.
-        key: See ``Options``, as for those that follow.
+        prefix: The beginning of every stored key.
+        timeout: Seconds that an entry is kept; None for no expiry.
+        key: See ``Options``, as for all that follow.
         salt: Any text.
-        ignore_errors: Whether a failure of the store is a miss.
-        read_only: Whether pages store nothing.
+        ignore_errors: If True, a failure of the store is a miss.
+        read_only: If True, pages store nothing.
         release: The name of the release to serve.
-        packs: Whether many templates are loaded in one round trip.
+        packs: If True, many templates are loaded in one round trip.
         deadline: Seconds that one operation of the store may take.
-        cooldown: Seconds during which a store that failed is not asked.
+        cooldown: Seconds that a store which failed is left alone.
 
     Raises:
-        ConfigurationError: An option has a value that cannot be used.
+        ConfigurationError: An option cannot be used.
     """
 
     #: Names of arguments that are bytecode caches themselves: in OPTIONS each of them may be
@@ -201,7 +201,7 @@ class StoreBytecodeCache(BytecodeCache):
         self.published.forget()
 
     def validate(self) -> None:
-        """Check what can be checked without opening anything: here, the signing keys.
+        """Check what can be checked without opening the store, such as the signing keys.
 
         Raises:
             ConfigurationError: There is no signing key.
@@ -210,12 +210,12 @@ class StoreBytecodeCache(BytecodeCache):
 
     @property
     def statistics(self) -> CacheStatistics:
-        """What this cache did in this process, and how full its store is (one round trip)."""
+        """What this cache has done in this process, and how full its store is (one round trip)."""
         return self.storage.statistics()
 
     @property
     def listeners(self) -> list[Listener]:
-        """Callables that are given an ``Event`` for each outcome; append to it."""
+        """A list of callables, each called with an ``Event`` for each outcome; append yours."""
         return self.storage.recorder.listeners
 
     def entries(self) -> Iterator[CacheEntry]:

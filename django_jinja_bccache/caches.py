@@ -27,20 +27,21 @@ _DAY = 24 * 60 * 60
 
 
 class DjangoBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache in a cache of Django's, over the raw client beneath its interface.
+    """Keeps bytecode in an alias in CACHES, through the raw client of its backend.
 
-    Making one reads no settings and opens nothing, so it may stand in the settings.
+    Creating an instance reads no settings and opens no connection, so it can be done in the
+    settings.
 
     Args:
-        alias: The alias in CACHES.
-        prefix: What every key begins with, after the alias's own KEY_PREFIX and VERSION.
-        timeout: Seconds that an entry is kept, None for ever. The default of 30 days lets a
-            shared server empty itself of what nobody warms any more.
+        alias: The alias in CACHES. Default: ``"default"``.
+        prefix: The beginning of every key, after the alias's own KEY_PREFIX and VERSION.
+            Default: ``"jinja2/bytecode/"``.
+        timeout: Seconds that an entry is kept; None for no expiry. Default: 30 days, so that a
+            shared server does not keep for ever what nobody warms any more.
         options: See ``Options``.
 
     Raises:
-        ConfigurationError: An option has a value that cannot be used; on first use: there is
-            no such alias.
+        ConfigurationError: An option cannot be used or, on first use, there is no such alias.
     """
 
     def __init__(
@@ -83,31 +84,30 @@ class DjangoBytecodeCache(StoreBytecodeCache):
 
 
 class MemcachedBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache in memcached, over a client that somebody else made.
+    """Keeps bytecode in memcached, through a client that you create.
 
-    Takes the place of ``jinja2.MemcachedBytecodeCache``. Threads take turns with the client,
-    which works in a thread of its own: nobody waits for it past the deadline, whatever its
-    time-outs are. One that waits for ever is not used again before it has an answer, so give
-    it time-outs.
+    Replaces ``jinja2.MemcachedBytecodeCache``, and takes its arguments. Threads take turns with
+    the client, which works in a thread of its own, so that no page waits for it past the
+    deadline. Give the client time-outs all the same: one that waits for ever is not used again
+    until it gets an answer.
 
-    What the client reads it unpickles first if it is of a kind that does, such as
-    python-memcached's, or pymemcache's with a ``serde`` that does: then whoever can write to
-    the server can run code here. ``DjangoBytecodeCache`` never unpickles what memcached holds.
+    If the client unpickles what it reads, whoever can write to the server can run code in your
+    site. python-memcached does, and so does pymemcache with a ``serde`` that pickles.
+    ``DjangoBytecodeCache`` never unpickles what memcached holds.
 
-    A client of pymemcache, pylibmc or python-memcached may be made before the process forks.
+    A client of pymemcache, pylibmc or python-memcached may be created before the process forks.
 
     Args:
-        client: Any object with ``get(key)`` and ``set(key, value[, timeout])``, the time-out
-            in whole seconds. Its ``get_multi`` or ``get_many`` is used if it has one, and its
-            ``delete`` by ``clear()``.
-        prefix: What every key begins with.
-        timeout: Seconds that an entry is kept, None for ever.
-        ignore_memcache_errors: Jinja2's name for the option ``ignore_errors``.
+        client: An object with ``get(key)`` and ``set(key, value[, timeout])``, where the time-out
+            is in whole seconds. ``get_multi`` or ``get_many`` is used if the client has it, and
+            ``clear()`` needs ``delete``.
+        prefix: The beginning of every key. Default: ``"jinja2/bytecode/"``.
+        timeout: Seconds that an entry is kept; None for no expiry, which is the default.
+        ignore_memcache_errors: Jinja2's name for the option ``ignore_errors``. Default: True.
         options: See ``Options``.
 
     Raises:
-        ConfigurationError: The client lacks ``get`` or ``set``, or an option has a value that
-            cannot be used.
+        ConfigurationError: The client has no ``get`` or no ``set``, or an option cannot be used.
     """
 
     def __init__(
@@ -138,22 +138,20 @@ class MemcachedBytecodeCache(StoreBytecodeCache):
 
 
 class RedisBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache in Redis or Valkey, over a client that somebody else made.
+    """Keeps bytecode in Redis or Valkey, through a client that you create.
 
-    The client itself is not used: siblings of it are, which have its address and credentials
-    but no time-outs and retries of their own, and which return bytes, so ``decode_responses``
-    does no harm.
+    The client itself is not used, but copies of it. They have its address and credentials,
+    enforce the deadline, do not retry, and return bytes even with ``decode_responses``.
 
     Args:
         client: A client of redis-py or valkey-py, such as ``redis.Redis()`` or one from
-            ``Sentinel.master_for()``; neither asynchronous nor of a cluster.
-        prefix: What every key begins with.
-        timeout: Seconds that an entry is kept, None for ever.
+            ``Sentinel.master_for()``, but no asynchronous client and none for a cluster.
+        prefix: The beginning of every key. Default: ``"jinja2:"``.
+        timeout: Seconds that an entry is kept; None for no expiry. Default: 3,600.
         options: See ``Options``.
 
     Raises:
-        ConfigurationError: The client is of another kind, or an option has a value that
-            cannot be used.
+        ConfigurationError: The client is of another kind, or an option cannot be used.
     """
 
     def __init__(
@@ -176,20 +174,23 @@ class RedisBytecodeCache(StoreBytecodeCache):
 
 
 class FileSystemBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache in a directory.
+    """Keeps bytecode in a directory, one file for each entry.
 
-    Takes the place of ``jinja2.FileSystemBytecodeCache``.
+    Replaces ``jinja2.FileSystemBytecodeCache``, and takes its arguments. The format of the files
+    is described in ``stores/filesystem.py``.
 
     Args:
-        directory: Where the files lie; by default a directory of the user's own in the
-            system's one for temporary files. It is made with mode 0700 when needed.
-        pattern: A file's name, in which ``%s`` stands for a digest.
-        prefix: What every key begins with. Keys stand in the files, not in their names.
-        timeout: Seconds that an entry is kept, None for ever.
+        directory: The directory. It is created with mode 0700 when it is needed. Default: the
+            user's own ``django-jinja-bccache-UID`` in the system's temporary directory.
+        pattern: The name of a file, in which ``%s`` stands for a digest of the key. Default:
+            ``"__jinja2_%s.cache"``.
+        prefix: The beginning of every key. Keys are in the files, not in their names. Default:
+            ``""``.
+        timeout: Seconds that an entry is kept; None for no expiry, which is the default.
         options: See ``Options``.
 
     Raises:
-        ConfigurationError: An option has a value that cannot be used.
+        ConfigurationError: An option cannot be used.
     """
 
     def __init__(
@@ -238,17 +239,17 @@ def _absolute(directory: object) -> str:
 
 
 class SQLiteBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache in an SQLite file.
+    """Keeps bytecode in one SQLite file.
 
     Args:
-        database_path: The path of the file, which is made with mode 0600 when needed, as are
-            missing directories with 0700. It must not be another program's database.
-        prefix: What every key begins with.
-        timeout: Seconds that an entry is kept, None for ever.
+        database_path: The path of the file. It is created with mode 0600 when it is needed, and
+            missing directories with mode 0700. It must not be the database of another program.
+        prefix: The beginning of every key. Default: ``""``.
+        timeout: Seconds that an entry is kept; None for no expiry, which is the default.
         options: See ``Options``.
 
     Raises:
-        ConfigurationError: An option has a value that cannot be used.
+        ConfigurationError: An option cannot be used.
     """
 
     def __init__(

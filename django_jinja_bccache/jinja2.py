@@ -13,11 +13,11 @@ from django_jinja_bccache.published import engine_names
 
 
 class Jinja2(django_jinja2.Jinja2):
-    """Django's backend, plus ``OPTIONS["bytecode_cache"]``.
+    """Django's own Jinja2 backend, plus ``OPTIONS["bytecode_cache"]``.
 
-    The option is an alias in CACHES (``"default"`` unless given), a dict of a cache's own
-    arguments, a dotted path, an instance, or None for no cache. All other options are those
-    of Django's backend and of ``jinja2.Environment``.
+    The option is an alias in CACHES, a dict with a cache's arguments, a dotted path, an instance,
+    or None for no cache. Default: ``"default"``. All other OPTIONS are those of Django's backend
+    and of ``jinja2.Environment``.
 
     Raises:
         ConfigurationError: The option cannot be used.

@@ -20,15 +20,15 @@ class Options(TypedDict, total=False):
     key            What entries are signed with: a ``str`` or ``bytes``, or a list of them,
                    of which the first signs and all are accepted. Default: SECRET_KEY, then
                    SECRET_KEY_FALLBACKS; outside Django it is required.
-    salt           Any text. Caches with unlike salts share no entries. Default: ``""``.
-    ignore_errors  Whether a failure of the store is a miss; else it raises ``StoreError``.
-                   Default: True.
-    read_only      Whether pages store nothing; ``warm_bytecode`` still does. Default: False.
-    release        The name of the release that is served without reading a template's source;
-                   None to check every source. Default: None.
-    packs          Whether many templates are loaded in one round trip. Default: True.
+    salt           Any text. Caches with different salts share no entries. Default: ``""``.
+    ignore_errors  If True, a failure of the store is a miss; if False, it raises
+                   ``StoreError``. Default: True.
+    read_only      If True, pages store nothing; ``warm_bytecode`` still does. Default: False.
+    release        The name of the release to serve without reading sources; None to check
+                   every source. Default: None.
+    packs          If True, many templates are loaded in one round trip. Default: True.
     deadline       Seconds that one operation of the store may take. Default: 0.5.
-    cooldown       Seconds during which a store that failed is not asked. Default: 10.
+    cooldown       Seconds that a store which failed is left alone. Default: 10.
     ============== =====================================================================
     """
 

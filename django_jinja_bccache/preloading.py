@@ -17,15 +17,15 @@ logger = logging.getLogger("django_jinja_bccache")
 
 @dataclass(frozen=True, slots=True)
 class PreloadReport:
-    """What was loaded for one engine.
+    """What ``preload()`` has loaded for one engine.
 
     Attributes:
         engine: The engine's NAME.
-        templates: How many templates are loaded, and stay so.
-        compiled: How many of them had to be compiled.
-        left_out: How many were not loaded, because the environment's ``cache_size`` is too
-            small to keep them.
-        failed: What was wrong with those that cannot be loaded, by their names.
+        templates: The number of templates that are now in the environment's memory.
+        compiled: The number of templates that had to be compiled.
+        left_out: The number of templates that were not loaded, because the environment's
+            ``cache_size`` is too small to keep them.
+        failed: The names of the templates that cannot be loaded, each with the reason.
         seconds: How long it took.
     """
 
@@ -38,21 +38,21 @@ class PreloadReport:
 
 
 def preload(*engine_names: str, templates: bool = True) -> list[PreloadReport]:
-    """Load every engine's packs, and its templates into their environments, in one go.
+    """Load all templates of the engines into this process, from packs as far as possible.
 
-    Call it in a master process before it forks, or when a process starts. A failure of the cache
-    is not raised: what cannot be had from it is compiled.
+    Call it in a master process before it forks, or when a process starts. A failure of the store
+    raises nothing: what it cannot deliver is compiled. The garbage collector is paused meanwhile.
 
     Args:
-        engine_names: NAMEs of the engines; all that use a bytecode cache of this package if
-            none is given.
-        templates: Whether to load the templates, too, and not only fetch the first packs.
+        engine_names: The NAMEs of the engines. Default: all engines that use a bytecode cache of
+            this package.
+        templates: If False, fetch the first packs only, and load no template. Default: True.
 
     Returns:
         A report for each engine.
 
     Raises:
-        UnknownEngine: No engine of that name uses a bytecode cache of this package.
+        UnknownEngine: An engine does not exist, or uses no bytecode cache of this package.
     """
     engines = cached_engines(engine_names)
     with _collector_paused():

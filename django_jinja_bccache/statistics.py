@@ -19,23 +19,21 @@ REJECTED = frozenset({"corrupt", "version", "signature"})
 
 @dataclass(frozen=True, slots=True)
 class CacheStatistics:
-    """What a cache did in this process since it was made.
+    """What a cache has done in this process since it was created.
 
     Attributes:
-        hits: Loads served from the cache.
-        misses: Loads that were compiled instead.
-        errors: Operations that the store failed.
-        rejected: Stored values that were refused: not authentic, damaged or of another
-            format.
-        oversize: Entries that the store found too large.
+        hits: Templates loaded from the cache.
+        misses: Templates that had to be compiled.
+        errors: Failed operations of the store.
+        rejected: Stored values that were refused: not authentic, damaged or of another format.
+        oversize: Entries that were too large for the store.
         stores: Entries written.
-        size: Bytes that the store holds now, for all its users together; None if it
-            does not tell.
-        max_size: Bytes that the store holds at most; None if it has no limit or does not
-            tell it.
-        miss_reasons: How many misses of which reason: ``absent``, ``corrupt``,
-            ``version``, ``signature``, ``store down``, or ``kept from storing`` for code that
-            is absent because it must not be stored.
+        size: The size of the store in bytes, for all its users together; None if it does not
+            say.
+        max_size: The limit of the store in bytes; None if it has none or does not say.
+        miss_reasons: The number of misses for each reason: ``absent``, ``corrupt``,
+            ``version``, ``signature``, ``store down``, or ``kept from storing`` for bytecode
+            that is absent because it cannot be stored.
     """
 
     hits: int = 0
@@ -50,7 +48,7 @@ class CacheStatistics:
 
     @property
     def hit_ratio(self) -> float:
-        """Hits among all loads, from 0.0 to 1.0; 0.0 before the first load."""
+        """The share of hits in all loads, from 0.0 to 1.0; 0.0 before the first load."""
         loads = self.hits + self.misses
         return self.hits / loads if loads else 0.0
 
@@ -60,12 +58,13 @@ class CacheEntry:
     """One entry as the store holds it.
 
     Attributes:
-        key: The entry key: fingerprint of the environment, digest of name and source.
-        template: The template's name as its loader knows it, None if not recorded.
-        checksum: The checksum of the template's source.
-        bytecode: The marshalled code object.
-        created_at: When the entry was stored.
-        accessed_at: When it was last read, None where the store does not know.
+        key: The entry key: the environment's fingerprint, and a digest of the template's name
+            and source.
+        template: The template's name as its loader knows it; None for an entry made by hand.
+        checksum: The SHA-256 of the template's source, in hexadecimal digits.
+        bytecode: The code object, as ``marshal.dumps()`` returns it.
+        created_at: When the entry was stored, in UTC.
+        accessed_at: When it was last read, in UTC; None if the store does not know.
     """
 
     key: str
@@ -81,19 +80,18 @@ class Event:
     """One outcome, as listeners get it.
 
     Attributes:
-        kind: ``hit``, ``miss``, ``compiled``, ``store``, ``error``, ``oversize``, or ``kept`` for
-            code that must not be stored because an extension needed a filter's output, or
-            ``rejected`` for a pack that is not to be used, or an entry where another
-            one serves.
-        template: The template's name, None for a bucket made by hand.
+        kind: ``hit``, ``miss``, ``compiled``, ``store``, ``error`` or ``oversize``; ``kept`` if
+            the bytecode cannot be stored, because an extension needs a filter's output;
+            ``rejected`` if a pack, or one of several entries, was refused.
+        template: The template's name; None for a bucket made by hand.
         key: The entry key.
-        reason: Why it was a miss, an error or rejected, else the empty string.
-        size: Bytes read or written.
+        reason: Why it was a miss, an error or rejected; otherwise the empty string.
+        size: The number of bytes read or written.
         seconds: How long it took.
-        origin: Where a hit was found: ``pack``, or ``store`` for an entry of its own, of which
-            a cache with two tiers says ``local`` or ``shared``.
-        fetching: How many of the seconds the store took, for a hit or a miss.
-        round_trips: How often the store was asked meanwhile.
+        origin: Where a hit was found: ``pack``; or for an entry ``store`` or, with two tiers,
+            ``local`` or ``shared``.
+        fetching: How many of the seconds were spent waiting for the store, for a hit or a miss.
+        round_trips: How often the store was asked for it.
     """
 
     kind: str

@@ -15,34 +15,37 @@ from django_jinja_bccache.stores.tiered import Tier, TieredStore, lesser
 
 
 class TieredBytecodeCache(StoreBytecodeCache):
-    """A bytecode cache of this host's own in front of one that the fleet shares.
+    """Puts a cache of this host's own in front of one that all hosts share.
 
-    A load asks the local cache, and the shared one only for what that lacks; what it finds there
-    it copies. Bytecode that was compiled is stored in both. While one of them is out of order the
-    other one serves.
+    A load asks the local cache first, and the shared one for what the local one lacks. What is
+    found only in the shared cache is copied to the local one, and what was compiled is stored in
+    both. While one of them fails, the other one serves.
 
-    What the two caches say of where, for how long and how patiently entries are kept holds for
-    each of them: store, ``prefix``, ``timeout``, ``deadline``, ``cooldown`` and ``read_only``.
-    All else is this cache's own.
+    The store, ``prefix``, ``timeout``, ``deadline``, ``cooldown`` and ``read_only`` of the two
+    caches apply to each of them. Their other options have no effect.
 
     Args:
         local: The cache to ask first, such as a ``FileSystemBytecodeCache``.
-        shared: The cache to ask then, such as a ``DjangoBytecodeCache``.
-        prefix: What every key begins with, after each cache's own prefix.
-        timeout: Seconds that an entry is kept in either at most, None for ever.
-        key: See ``Options``, as for those that follow.
-        salt: Any text.
-        ignore_errors: Whether a failure of both is a miss.
-        read_only: Whether pages store nothing in either, not even a copy in the local one.
-        release: The name of the release to serve.
-        packs: Whether many templates are loaded in one round trip.
+        shared: The cache to ask next, such as a ``DjangoBytecodeCache``.
+        prefix: The beginning of every key, after the prefix of each cache. Default: ``""``.
+        timeout: Seconds that an entry is kept in either cache at most; None for no such limit,
+            which is the default.
+        key: See ``Options``.
+        salt: See ``Options``.
+        ignore_errors: If True, a failure of both caches is a miss; if False, it raises
+            ``StoreError``. Default: True.
+        read_only: If True, pages store nothing in either cache, not even a copy in the local
+            one. Default: False.
+        release: See ``Options``.
+        packs: See ``Options``.
 
     Attributes:
-        local: The same.
-        shared: The same.
+        local: The cache that is asked first.
+        shared: The cache that is asked next.
 
     Raises:
-        ConfigurationError: An argument has a value that cannot be used.
+        ConfigurationError: An argument cannot be used, or one of the caches has a ``key`` or
+            ``salt`` of its own.
     """
 
     nested_caches = ("local", "shared")

@@ -31,16 +31,21 @@ _factories: dict[str, str | Factory] = {}
 
 
 def register_store(backend: str, factory: str | Factory) -> None:
-    """Say how to make a store over a cache backend that this package does not know.
+    """Register a factory of stores for a cache backend that this package does not know.
 
     Args:
-        backend: The dotted path of the backend class, as in ``CACHES[…]["BACKEND"]``. Its
-            subclasses are not meant.
-        factory: A callable, or its dotted path, that is called with the backend instance and
-            the keywords ``deadline`` (seconds that one operation may take) and ``guard`` (a
-            callable that takes a store and a name for the log and returns the store to use),
-            and returns a store, or None to have the backend used through Django's cache API.
-            Keys go through the alias's own rules before they reach the store.
+        backend: The dotted path of the backend class, as in ``CACHES[…]["BACKEND"]``. It does not
+            stand for subclasses.
+        factory: A callable, or its dotted path. It is called as
+            ``factory(backend, deadline=…, guard=…)`` with the backend's instance, the seconds
+            that one operation may take, and a callable that takes a store and a name for the log,
+            and returns the store to use. It returns a store, or None to use the backend through
+            Django's cache API. The store gets its keys after the alias's KEY_PREFIX, VERSION
+            and KEY_FUNCTION have been applied.
+
+    Raises:
+        ConfigurationError: The dotted path of the factory cannot be imported. It is raised when
+            the store is opened.
     """
     _factories[backend] = factory
 
