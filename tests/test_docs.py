@@ -5,6 +5,7 @@ seen without it, such as links and the list of pages, is looked at here.
 """
 
 import inspect
+import json
 import os
 import re
 import shlex
@@ -30,6 +31,7 @@ from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.options import Options
 from django_jinja_bccache.stores.base import Store
 from testproject.caches import file_cache
+from tests.pairs import PAIRS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -236,6 +238,62 @@ def test_every_link_to_a_file_or_a_heading_leads_somewhere(page):
         titles = re.findall(r"(?m)^#+ (.*)", target.read_text()) if anchor else []
         slugs = {re.sub(r"[^\w\- ]", "", each).lower().replace(" ", "-") for each in titles}
         assert not anchor or anchor in slugs, f"{page.name}: {path}#{anchor}"
+
+
+class TestReadme:
+    TEXT = (ROOT / "README.md").read_text()
+    RUN = json.loads((DOCS / "benchmarks.json").read_text())
+    NEAR = "memcached, 0.8 ms"
+    PEERS = (
+        "no cache",
+        "jinja2 FileSystemBytecodeCache @ files",
+        f"jinja2 MemcachedBytecodeCache @ {NEAR}",
+        f"django-jinja BytecodeCache @ {NEAR}",
+        "jinja2 ModuleLoader @ files",
+    )
+
+    def time(self, part: str, key: str) -> str:
+        milliseconds = self.RUN[part][key]["seconds"]["median"] * 1000
+        return f"{milliseconds:,.{int(milliseconds < 10)}f} ms"
+
+    @pytest.mark.parametrize(
+        ("row", "part", "others"),
+        [
+            (
+                "all 725 templates",
+                "load",
+                [
+                    "jinja2 ModuleLoader without .pyc @ files",
+                    f"ours: release, preload() @ {NEAR}",
+                    "ours: release, preload() @ files",
+                ],
+            ),
+            (
+                "first page (18 templates)",
+                "first",
+                [f"ours: release @ {NEAR}", "ours: release @ files"],
+            ),
+        ],
+    )
+    def test_the_times_of_the_comparison_are_those_of_the_recorded_run(self, row, part, others):
+        [line] = re.findall(rf"(?m)^\| {re.escape(row)} \|.*", self.TEXT)
+        expected = [self.time(part, key) for key in (*self.PEERS, *others)]
+        assert re.findall(r"[\d.,]+ ms", line) == expected
+
+    def test_so_are_the_figures_before_it_and_the_other_pages_know_the_rest(self):
+        prose = " ".join(self.TEXT.partition("## Installation")[0].split())
+        release = f"ours: release, preload() @ {self.NEAR}"
+        quoted = [release, f"ours: source-checked @ {self.NEAR}", self.PEERS[2], self.PEERS[1]]
+        times = re.findall(r"(?<![\d.])[\d,]+ ms", prose)
+        assert times == [self.time("load", key) for key in quoted]
+        assert f"{self.RUN['load']['no cache']['seconds']['median']:.1f} seconds" in prose
+        assert f"{self.RUN['facts']['templates']} templates" in prose
+        trips = self.RUN["first"][f"ours: release @ {self.NEAR}"], self.RUN["load"][release]
+        assert [each["round_trips"] for each in trips] == [2, 3]
+        assert f"{len(PAIRS)} pairs of environments" in prose
+        for page, number in (("security", "144,392"), ("reliability", "8,901")):
+            assert number in prose
+            assert number in (DOCS / f"{page}.md").read_text()
 
 
 VARYING = re.compile(
