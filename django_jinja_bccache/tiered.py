@@ -97,11 +97,12 @@ class TieredBytecodeCache(StoreBytecodeCache):
     def open_store(self, *, deadline: float, guard: Guard) -> Store:  # noqa: ARG002
         """Return both stores, each with the deadline and the guard of its own cache."""
         if guard is unguarded:
+            # Commands write even where pages only read.
             local, shared = (
                 self._tier(
                     cache,
                     partial(_itself, cache.storage.opener.open_patiently()),
-                    read_only=cache.read_only,
+                    read_only=False,
                 )
                 for cache in (self.local, self.shared)
             )

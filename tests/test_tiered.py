@@ -175,6 +175,13 @@ class TestWhatIsWhose:
 
 
 class TestCommands:
+    @pytest.mark.parametrize("tier", ["local", "shared"])
+    def test_a_warm_up_fills_a_tier_for_reading_as_well(self, host, tier):
+        reader = host(**{tier: {"read_only": True}})
+        assert warm(engine(reader)).packs == 1
+        again = warm(engine(reader))
+        assert (outcomes(again), again.packs) == ({"present": ["a.html", "b.html"]}, 0)
+
     def test_a_warm_up_fills_both(self, host, memcached):
         report = warm(engine(host()))
         assert outcomes(report) == {"compiled": ["a.html", "b.html"]}
