@@ -50,7 +50,8 @@ def check_pickles(**_options: Any) -> list[CheckMessage]:
             f"keeps its bytecode in CACHES[{alias!r}], whose backend unpickles what it reads "
             "before anybody can tell who wrote it.",
             "Whoever can write to that cache can run code here. Use a backend whose raw client "
-            "is known (see docs/backends.md), or a cache that nobody else writes to.",
+            "is known, such as PyMemcacheCache, RedisCache or FileBasedCache, or a cache that "
+            "nobody else writes to.",
         )
         for engine, alias in _aliases_in_use()
         if unpickles(alias)

@@ -26,7 +26,7 @@ def facts(repeat: int) -> dict[str, Any]:
         "cpu": _cpu(),
         "cpu_count": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
     }
 
 

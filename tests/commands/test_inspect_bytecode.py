@@ -246,6 +246,11 @@ class TestExplain:
         assert lines[-3:] == ["    trim_blocks", "      here   true", "      there  false"]
         assert max(map(len, lines)) <= 80
 
+    @pytest.mark.parametrize("arguments", [(), ("--explain", "home.html")], ids=["all", "one"])
+    def test_verbosity_0_is_silent(self, file_site, arguments):
+        done = file_site.manage("inspect_bytecode", *arguments, "-v", "0")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
     def test_a_template_that_no_engine_has_is_an_error(self, file_site):
         done = file_site.manage("inspect_bytecode", "--explain", "none.html")
         assert done.returncode == 2

@@ -70,7 +70,7 @@ class Command(EngineCommand):
             except BytecodeCacheError as error:
                 results.append(self.cannot_use("the cache", engine, error))
                 continue
-            if options["format"] == "text":
+            if options["format"] == "text" and options["verbosity"] > 0:
                 self._print_explanation(explanation)
             differences = [each._asdict() for each in explanation.differences]
             results.append(asdict(explanation) | {"differences": differences, "ok": True})
