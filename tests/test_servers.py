@@ -210,7 +210,7 @@ class TestProxyPassing:
         with socket.create_connection((through.host, through.port), timeout=5) as connection:
             began = time.perf_counter()
             assert VALUE in ask_on(connection, b"get value\r\n")  # in several pieces
-            assert 0.4 <= time.perf_counter() - began < 0.55
+            assert 0.4 <= time.perf_counter() - began < 0.8
 
     def test_a_short_delay_is_kept_exactly(self, through):
         through.delay = 0.001
