@@ -9,6 +9,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
+from testproject.benchmarks import contenders
 from testproject.benchmarks.contenders import NEAR
 from testproject.benchmarks.ground import REPOSITORY, MeasuringError, environment_for
 from testproject.benchmarks.measures import say, summary
@@ -22,30 +25,65 @@ LONGEST = 30
 
 
 def restarts(ground: Ground, repeat: int) -> dict[str, Any]:
-    """Start gunicorn with one worker, without a cache and over warmed ones; ask for one page."""
+    """Start gunicorn with one worker, without a cache and over filled ones; ask for one page."""
     ground.blank.flush()
-    off = environment_for(DJANGO_JINJA_BCCACHE="off")
-    files = f"file://{ground.directory / 'restart'}"
-    memcached = f"memcached://{ground.distances['blank', NEAR].address}"
-    environments = {
-        "no cache": off,
-        "ours: source-checked @ files": environment_for(BYTECODE_CACHE=files),
-        f"ours: source-checked @ memcached, {NEAR}": environment_for(BYTECODE_CACHE=memcached),
+    address = ground.distances["blank", NEAR].address
+    ours = {
+        "files": f"file://{ground.directory / 'restart'}",
+        f"memcached, {NEAR}": f"memcached://{address}",
     }
+    environments = {contenders.NONE: environment_for(DJANGO_JINJA_BCCACHE="off")}
+    for kind in (contenders.MODULES, contenders.JINJA2_FILES):
+        directory = ground.directory / "restarts" / kind.replace(" ", "-")
+        directory.mkdir(parents=True)
+        environments[f"{kind} @ files"] = _peer(kind, str(directory))
+    for kind in (contenders.JINJA2_MEMCACHED, contenders.DJANGO_JINJA):
+        peer = _peer(kind, address, BYTECODE_CACHE=f"memcached://{address}")
+        environments[f"{kind} @ memcached, {NEAR}"] = peer
     for environment in list(environments.values())[1:]:
-        subprocess.run(
-            [sys.executable, "testproject/manage.py", "warm_bytecode"],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+        _python(environment, "-c", f"from {__name__} import fill; fill()")
+    for place, url in ours.items():
+        environment = environment_for(BYTECODE_CACHE=url)
+        environments[f"ours: source-checked @ {place}"] = environment
+        _python(environment, "testproject/manage.py", "warm_bytecode")
     times: dict[str, list[float]] = {label: [] for label in environments}
     for turn in range(repeat):
         say(f"restart of gunicorn, turn {turn + 1} of {repeat}")
         for label, environment in environments.items():
             times[label].append(_first_byte(environment))
     return {label: {"seconds": summary(values)} for label, values in times.items()}
+
+
+def fill() -> None:
+    """Fill the cache of ``restart_settings`` with all templates, in a process of its own."""
+    import django
+    from django.conf import settings
+    from django.template import engines
+
+    django.setup()
+    engine = engines["jinja2"]
+    sources = engine.env.overlay(loader=jinja2.FileSystemLoader(engine.template_dirs))
+    if settings.PEER == contenders.MODULES:
+        sources.compile_templates(settings.PLACE, zip=None, ignore_errors=False)
+    for name in sources.list_templates():
+        engine.env.get_template(name)
+
+
+def _peer(kind: str, place: str, **environment: str) -> dict[str, str]:
+    settings = "testproject.benchmarks.restart_settings"
+    return environment_for(
+        DJANGO_SETTINGS_MODULE=settings, PEER=kind, PEER_PLACE=place, **environment
+    )
+
+
+def _python(environment: dict[str, str], *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def _first_byte(environment: dict[str, str]) -> float:
