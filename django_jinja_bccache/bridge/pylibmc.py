@@ -32,8 +32,9 @@ _FORBIDDEN_IN_KEYS = re.compile(r"[\x00-\x20\x7f]")
 class PylibmcClient:
     """A client of pylibmc's with an error for each of its failures.
 
-    By itself it takes a lost connection for a miss, mixes up answers after a key with a space
-    in it, and reads no value at all if one says falsely that it is compressed.
+    By itself it takes a lost connection for misses when it reads several keys, mixes up answers
+    after a key with a space in it, and reads no value at all if one says falsely that it is
+    compressed.
 
     Args:
         client: The client.
@@ -59,10 +60,19 @@ class PylibmcClient:
         self._check(keys)
         found = _translating_errors(lambda: self._read(keys))
         missing = next((key for key in keys if key not in found), None)
-        if missing is not None:
-            # If a lost connection was the reason, whoever reads next is told.
-            _translating_errors(lambda: self._read([missing]))
+        # If a lost connection was the reason, whoever reads next is told (by libmemcached 1.1 if
+        # it is a single read), or reads on a new one.
+        if missing is not None and _translating_errors(lambda: self._has(missing)):
+            found = _translating_errors(lambda: self._read(keys))
         return found
+
+    def _has(self, key: str) -> bool:
+        try:
+            return self.client.get(key) is not None
+        except pylibmc.Error as error:
+            if "decompress" not in str(error):
+                raise
+            return True
 
     def _read(self, keys: Sequence[str]) -> dict[str, object]:
         try:

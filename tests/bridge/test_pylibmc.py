@@ -66,7 +66,7 @@ class TestHostileValues:
 
 
 class TestLostConnections:
-    """pylibmc takes them for misses."""
+    """pylibmc takes them for misses, each version of libmemcached in a way of its own."""
 
     @pytest.fixture
     def through(self, memcached, proxy):
