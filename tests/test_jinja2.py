@@ -153,7 +153,7 @@ class TestErrors:
             postmortem = data["postmortem"] or []
             return {
                 "type": data["exception_type"],
-                "value": data.get("exception_value"),
+                "value": str(data.get("exception_value")),
                 "template": data["template_info"],
                 "missing": data["template_does_not_exist"],
                 "postmortem": [(item.args, item.backend.name) for item in postmortem],
