@@ -23,6 +23,8 @@ _ACCEPTED = (
     "an alias in CACHES, the dotted path of a bytecode cache, a dict with a class's own "
     'arguments (and "class", unless it is DjangoBytecodeCache), an instance, or None'
 )
+_STOCK = "django.template.backends.jinja2.Jinja2"
+_ENVIRONMENT = "jinja2.Environment"
 _CATCH_ALL = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
@@ -48,6 +50,9 @@ def validate_settings() -> None:
     Raises:
         ConfigurationError: An option cannot be used.
     """
+    for engine, params in engines.templates.items():
+        with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
+            _check_stock_option(params["BACKEND"], params["OPTIONS"])
     for engine, cache in caches_in_settings():
         with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
             cache.validate()
@@ -74,6 +79,22 @@ def _options_in_settings() -> Iterator[tuple[str, object]]:
             yield name, options.get("bytecode_cache", DEFAULT_ALIAS)
         elif isinstance(value, StoreBytecodeCache):  # with Django's own backend
             yield name, value
+
+
+def _check_stock_option(backend: str, options: Mapping[str, Any]) -> None:
+    """Refuse what Django's own backend would hand to Jinja2 as it is, for each page to fail.
+
+    An environment of the site's own may make something of it.
+    """
+    value = options.get("bytecode_cache")
+    is_stock = backend == _STOCK and options.get("environment", _ENVIRONMENT) == _ENVIRONMENT
+    if is_stock and isinstance(value, str | Mapping | type):
+        shown = "a dict" if isinstance(value, Mapping) else repr(value)  # it may hold a key
+        raise ConfigurationError(
+            f"{shown} is not accepted by {_STOCK}; it must be an instance, such as "
+            "django_jinja_bccache.DjangoBytecodeCache('default'), unless the engine's BACKEND is "
+            "django_jinja_bccache.jinja2.Jinja2."
+        )
 
 
 def _takes_our_option(backend: str) -> bool:

@@ -210,9 +210,17 @@ class TestRefused:
                 cache_from(value)
             assert "s3cret" not in str(caught.value)
 
+    def test_nor_does_the_one_about_djangos_own_backend(self):
+        with (
+            override_settings(TEMPLATES=[engine({"key": "s3cret"}, STOCK)]),
+            pytest.raises(ImproperlyConfigured) as caught,
+        ):
+            validate_settings()
+        assert "s3cret" not in str(caught.value)
 
-def engine(value="unset", backend=BACKEND, name="emails"):
-    options = {} if value == "unset" else {"bytecode_cache": value}
+
+def engine(value="unset", backend=BACKEND, name="emails", **options):
+    options |= {} if value == "unset" else {"bytecode_cache": value}
     return {"BACKEND": backend, "NAME": name, "OPTIONS": options}
 
 
@@ -224,7 +232,11 @@ class TestSettings:
             [engine()],
             [engine(None)],
             [engine("sessions"), engine(INSTANCE, STOCK, "stock")],
-            [engine({"any": "thing"}, STOCK), engine(42, "django.template.backends.x.X", "x")],
+            [
+                engine({"any": "thing"}, STOCK, environment="mysite.jinja2.environment"),
+                engine("anything", "django.template.backends.x.X", "x"),
+                engine(object(), STOCK, "duck"),
+            ],
         ],
         ids=["none", "default", "no cache", "alias and instance", "others' own business"],
     )
@@ -242,8 +254,19 @@ class TestSettings:
             (engine(DjangoBytecodeCache("defualt")), "no alias 'defualt'"),
             (engine(DjangoBytecodeCache("defualt"), STOCK), "no alias 'defualt'"),
             (engine({"salt": 1}), "salt: 1 is not accepted"),
+            (engine("default", STOCK), f"'default' is not accepted by {STOCK}"),
+            (engine({"alias": "default"}, STOCK), "a dict is not accepted"),
+            (engine(DjangoBytecodeCache, STOCK), "unless the engine's BACKEND is"),
+            (
+                engine("default", STOCK, environment="jinja2.Environment"),
+                "'default' is not accepted",
+            ),
         ],
-        ids=["alias", "dict", "instance", "instance with Django's own backend", "option"],
+        ids=[
+            *("alias", "dict", "instance", "instance with Django's own backend", "option"),
+            *(f"{what} with Django's own backend" for what in ("alias", "dict", "class")),
+            "alias with Django's own backend and Jinja2's own environment",
+        ],
     )
     def test_what_cannot_be_used_is_refused_with_the_engines_name(self, item, expected):
         with (
