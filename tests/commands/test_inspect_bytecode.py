@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.commands.test_warm_problems import EXTENSION
 from tests.raw import RawFiles, raw_store
 from tests.sites import TEMPLATES
 
@@ -162,7 +163,7 @@ class TestExplain:
     def test_it_was_not_there_then(self, site):
         site.manage("warm_bytecode")
         site.write("templates/new.html", "new")
-        assert differences(site, "new.html") == {"template": ("there", "not published")}
+        assert differences(site, "new.html") == {"template": ("present", "not published")}
 
     def test_an_option_differs(self, site):
         site.manage("warm_bytecode")
@@ -204,6 +205,57 @@ class TestExplain:
         assert part == "signing key"
         assert re.fullmatch("[0-9a-f]{16}", here)
         assert re.fullmatch("[0-9a-f]{16}", there)
+
+    def test_it_does_not_compile(self, site):
+        site.write("templates/home.html", "\n{% if %}")
+        reason = explanation(site)["reason"]
+        assert reason == (
+            "It does not compile: Expected an expression, got 'end of statement block', line 2."
+        )
+
+    def test_an_extension_keeps_it_from_being_stored(self, site):
+        site.write("shouting.py", EXTENSION)
+        site.settings["TEMPLATES"] = [
+            site.engine(environment="shouting.make", extensions=["shouting.Folding"])
+        ]
+        site.write("templates/home.html", "{% folded %}")
+        assert explanation(site)["reason"].startswith("It is never stored: an extension needs")
+
+    def test_the_cache_is_switched_off(self, site):
+        site.manage("warm_bytecode")
+        found = report(site, "--explain", "home.html", DJANGO_JINJA_BCCACHE="off")
+        assert found["found"] == ""
+        assert found["reason"] == "The cache is switched off in the process environment."
+
+    def test_a_release_is_served_whatever_the_source_is_now(self, site):
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "release": "r1"})
+        ]
+        site.manage("warm_bytecode")
+        assert explanation(site)["reason"] == ""
+        site.write("templates/home.html", "changed")
+        assert site.visit("home.html").pages["home.html"] != "changed"
+        found = explanation(site)
+        assert found["found"] == "pack"
+        assert found["reason"].startswith("Its source has changed since")
+        assert [each["part"] for each in found["differences"]] == ["source"]
+
+    def test_a_release_is_not_served_where_templates_are_reloaded(self, site):
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "release": "r1"}, auto_reload=True)
+        ]
+        site.manage("warm_bytecode")
+        site.write("templates/home.html", "changed")
+        assert [*differences(site)] == ["source"]
+
+    def test_an_entry_of_its_own_when_another_environment_was_warmed_last(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [site.engine(trim_blocks=True)]
+        site.visit("home.html")
+        found = explanation(site)
+        assert found["found"] == "entry"
+        assert found["reason"] == "It is not in a pack: another environment was warmed last."
+        assert [each["part"] for each in found["differences"]] == ["trim_blocks"]
 
     def test_its_value_is_refused(self, site, raw):
         site.manage("warm_bytecode")

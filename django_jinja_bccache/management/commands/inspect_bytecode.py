@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from django_jinja_bccache.explaining import Explanation, explain
 from django_jinja_bccache.inspection import Coverage, InspectReport, Inventory, inspect
 from django_jinja_bccache.management.base import BROKEN, USAGE, EngineCommand, amount, size
 
+_INDENTED: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "  "}
 _FOUND = {"pack": "would be served from a pack", "entry": "would be served from its own entry"}
 
 
@@ -136,12 +138,13 @@ class Command(EngineCommand):
         when = f", stored {_text(explanation.created)}" if explanation.created else ""
         self.stdout.write(f"{explanation.engine}: {explanation.template}: {verdict}{when}")
         if explanation.reason:
-            self.stdout.write(f"  {explanation.reason}")
+            self.stdout.write(textwrap.fill(explanation.reason, 80, **_INDENTED))
         for name, value in explanation.parts.items():
             self._row(name, value)
         if explanation.differences:
             when = f", {_text(explanation.warmed)}" if explanation.warmed else ""
-            self.stdout.write(f"  What differs from what was warmed last{when}:")
+            what = "the release" if explanation.found == "pack" else f"what was warmed last{when}"
+            self.stdout.write(f"  What differs from {what}:")
         for part, here, there in explanation.differences:
             self.stdout.write(f"    {part}")
             self.stdout.write(f"      here   {here}")
