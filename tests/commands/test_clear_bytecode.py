@@ -164,6 +164,13 @@ class TestStale:
         assert site.visit(*NAMES).compiled == []
         assert old.visit(*NAMES).compiled == ["home.html"]
 
+    def test_how_many_releases_to_keep_is_refused_where_all_would_go(self, file_site):
+        file_site.manage("warm_bytecode")
+        done = file_site.manage("clear_bytecode", "--noinput", "--keep-releases", "2")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--keep-releases goes with --stale" in done.stderr
+        assert file_site.manage("warm_bytecode", "--check").returncode == 0
+
     def test_entries_under_a_key_on_its_way_out_stay(self, file_site):
         file_site.manage("warm_bytecode")
         old = file_site.settings["SECRET_KEY"]
