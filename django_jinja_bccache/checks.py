@@ -29,7 +29,7 @@ from django_jinja_bccache.caches import (
     SQLiteBytecodeCache,
 )
 from django_jinja_bccache.conf import caches_in_settings
-from django_jinja_bccache.discovery import CachedEngine, cached_engines, list_templates
+from django_jinja_bccache.discovery import CachedEngine, cached_engines
 from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.jinja2 import Jinja2
 from django_jinja_bccache.notes import newest_of
@@ -83,7 +83,7 @@ def check_max_entries(**_options: Any) -> list[CheckMessage]:
         if (most := _max_entries(alias)) is not None
     ]
     counts = {
-        each.name: len(list_templates(each.environment).names)
+        each.name: len(each.list_templates().names)
         for each in _engines({engine for engine, _, _ in limited})
     }
     return [

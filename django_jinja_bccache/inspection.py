@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django_jinja_bccache.archive import Archive, batches, moment
-from django_jinja_bccache.discovery import CachedEngine, Source, list_templates, read_source
+from django_jinja_bccache.discovery import CachedEngine, Listing, Source, read_source
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
 from django_jinja_bccache.packs import INDEX, scope_prefix_of
@@ -77,7 +77,7 @@ class InspectReport:
     Attributes:
         engine: The engine's NAME.
         cache: The cache, as it names itself.
-        templates: How many templates the engine has.
+        templates: How many templates the engine has; files that are not text are none.
         stored: Names of those that are stored as they are now.
         stale: Names of those of which the store holds another source's code, or another
             environment's. Empty where the store cannot list its keys.
@@ -112,12 +112,18 @@ def inspect(engine: CachedEngine) -> InspectReport:
         StoreError: The store failed.
     """
     report = InspectReport(engine.name, repr(engine.cache))
-    sources = _sources(engine, report)
+    listing = engine.list_templates()
+    sources = _sources(engine, listing, report)
     keys = {name: engine.entry_key(source) for name, source in sources.items()}
     with Archive(engine.cache.storage) as archive:
         listed = _listed(archive)
         taken = _StockTaking(archive, keys.values(), listed or [])
         held, names = taken.held, taken.names
+        # What is left to other engines counts if this one's templates have brought it here.
+        for name in listing.others:
+            if keys.get(name) not in held:
+                keys.pop(name, None)
+        report.templates = len(keys) + len(report.broken)
         not_held = archive.stored_keys(key for key in keys.values() if key not in held)
         refused = {archive.entry_key(stored_key) for stored_key in archive.present(not_held)}
         for name, key in keys.items():
@@ -136,18 +142,20 @@ def inspect(engine: CachedEngine) -> InspectReport:
     return report
 
 
-def _sources(engine: CachedEngine, report: InspectReport) -> dict[str, Source]:
+def _sources(engine: CachedEngine, listing: Listing, report: InspectReport) -> dict[str, Source]:
     """Return the sources of an engine's templates, by the templates' names."""
     sources = {}
-    for name in list_templates(engine.environment).names:
+    for name in (*listing.names, *listing.others):
         try:
             source = read_source(engine.environment, name)
+        except UnicodeDecodeError:  # an image, or whatever else lies among templates
+            continue
         except Exception:  # noqa: BLE001 - a loader may raise anything
-            report.broken.append(name)
+            if name not in listing.others:
+                report.broken.append(name)
         else:
             if source is not None:
                 sources[name] = source
-    report.templates = len(sources) + len(report.broken)
     return sources
 
 

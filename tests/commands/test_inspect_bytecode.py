@@ -85,6 +85,16 @@ class TestInventory:
         assert (found["broken"], found["stored"]) == (NAMES, [])
         assert found["inventory"]["refused"] == 4
 
+    def test_what_is_not_text_is_no_template_as_it_is_none_to_warm_bytecode(self, site):
+        site.write("templates/logo.png", b"\x89PNG")
+        site.manage("warm_bytecode")
+        found = report(site)
+        assert (found["templates"], found["broken"]) == (4, [])
+
+    def test_a_template_that_cannot_be_read_is_broken(self, site):
+        (site.directory / "templates/gone.html").symlink_to("nowhere")
+        assert report(site)["broken"] == ["gone.html"]
+
     def test_of_two_releases(self, site):
         site.manage("warm_bytecode")
         site.settings["TEMPLATES"] = [
