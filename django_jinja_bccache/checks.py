@@ -217,6 +217,11 @@ def _warning(number: str, engine: str, message: str, hint: str) -> Warning:
     )
 
 
+def aliases_in_memory(cache: StoreBytecodeCache) -> list[str]:
+    """Return those of a cache's aliases that keep what is stored for their own process alone."""
+    return [alias for alias in _aliases(cache) if issubclass(_backend_class(alias), LocMemCache)]
+
+
 def _aliases_in_use() -> Iterator[tuple[str, str]]:
     """Yield the engines that keep bytecode in CACHES, each with its alias."""
     for engine, cache in caches_in_settings():

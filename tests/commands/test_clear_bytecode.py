@@ -220,7 +220,8 @@ class TestCachesThatCannotList:
         file_site.settings["CACHES"]["default"] = {"BACKEND": backend}
         done = file_site.python("-c", IN_ONE_PROCESS)
         assert (done.returncode, done.stderr) == (0, "")
-        warmed, cleared, *no_list, again = done.stdout.splitlines(keepends=True)
+        lines = done.stdout.splitlines(keepends=True)
+        warmed, cleared, *no_list, again = [line for line in lines if "memory" not in line]
         assert cleared.startswith("jinja2: removed 4 entries and 1 pack, ")
         assert "".join(no_list) == NO_LIST
         assert " 4 compiled" in warmed

@@ -135,6 +135,28 @@ class TestArguments:
         file_site.manage("warm_bytecode", *arguments)
         assert sorted(file_site.visit(*NAMES).compiled) == sorted({*NAMES} - {*expected})
 
+    def test_a_glob_that_matches_nothing_is_a_mistake(self, file_site):
+        for how in ((), ("--check",)):
+            done = file_site.manage(
+                "warm_bytecode", "--include", "base*", "--include", "shpo/*", *how
+            )
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr == "CommandError: No template matches 'shpo/*'.\n"
+
+    def test_an_engine_without_templates_says_where_it_looked(self, file_site):
+        nowhere = {**file_site.engine(), "DIRS": ["/srv/nowhere"]}
+        file_site.settings["TEMPLATES"] = [nowhere]
+        done = file_site.manage("warm_bytecode")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[1:] == [
+            "  no template is in its directories:",
+            "    /srv/nowhere",
+            "  with APP_DIRS an app's templates are in its folder 'jinja2'",
+        ]
+        file_site.settings["TEMPLATES"] = [{**nowhere, "DIRS": []}]
+        done = file_site.manage("warm_bytecode", "--check")
+        assert done.stdout.splitlines()[1] == "  it has no directories"
+
     def test_an_unknown_engine_is_answered_with_those_that_there_are(self, file_site):
         file_site.settings["TEMPLATES"].append(file_site.engine("mail"))
         done = file_site.manage("warm_bytecode", "--engine", "jinja")

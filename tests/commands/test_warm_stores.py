@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 from unittest.mock import ANY
 
@@ -120,6 +121,29 @@ class TestForgetful:
         }
         done = file_site.manage("warm_bytecode")
         assert (done.returncode, gone(done.stderr)) == (1, {*NAMES})
+
+    def test_a_cache_in_the_commands_own_memory_is_said_to_be_one(self, file_site):
+        file_site.settings["CACHES"] = {"default": {"BACKEND": LOCMEM}}
+        done = file_site.manage("warm_bytecode")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[1:] == [
+            "  no other process has it: CACHES['default'] is in this one's memory"
+        ]
+        assert "memory" not in file_site.manage("warm_bytecode", "--dry-run").stdout
+
+    def test_check_tells_of_a_template_that_one_of_two_tiers_lacks(self, file_site):
+        place = file_site.directory / "local"
+        local = {"class": "django_jinja_bccache.FileSystemBytecodeCache", "directory": str(place)}
+        tiered = {
+            "class": "django_jinja_bccache.TieredBytecodeCache",
+            "local": local,
+            "shared": "default",
+        }
+        file_site.settings["TEMPLATES"] = [file_site.engine(bytecode_cache=tiered)]
+        file_site.manage("warm_bytecode")
+        shutil.rmtree(place)
+        done = file_site.manage("warm_bytecode", "--check", "--include", "base*")
+        assert done.stderr == "jinja2: base.html: no valid entry in one of the two tiers\n"
 
 
 class TestRefusals:
