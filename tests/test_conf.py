@@ -182,6 +182,7 @@ class TestRefused:
             ),
             ({"alias": 7}, ["alias: 7 is not accepted", "of type str"]),
             ({"timeout": "1h"}, ["timeout: '1h' is not accepted", "seconds", "or None"]),
+            ({"release": "1", "packs": False}, ["release: it is served from packs"]),
             ({"deadline": 0}, ["deadline: 0 is not accepted", "greater than 0"]),
             ({"key": ""}, ["key: ", "str or bytes that is not empty"]),
             (
