@@ -49,7 +49,8 @@ class TestDown:
             done = site.manage("warm_bytecode", *arguments)
             assert (done.returncode, done.stdout) == (1, "")
             assert done.stderr == (
-                "jinja2: the cache cannot be used: memcached: [Errno 111] Connection refused\n"
+                f"jinja2: the cache cannot be used: memcached at {server.address}: [Errno 111]\n"
+                "  Connection refused\n"
             )
 
     def test_a_directory_that_cannot_be_made_is_named(self, file_site):
@@ -75,7 +76,7 @@ class TestDown:
         assert report["engines"][0] == {
             "engine": "far",
             "ok": False,
-            "error": "memcached: [Errno 111] Connection refused",
+            "error": f"memcached at {server.address}: [Errno 111] Connection refused",
         }
         assert report["engines"][1]["compiled"] == NAMES
 
