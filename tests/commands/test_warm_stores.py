@@ -148,6 +148,28 @@ class TestForgetful:
 
 
 class TestRefusals:
+    @pytest.fixture
+    def barred_site(self, tmp_path):
+        """A site with five templates and a directory in which not even root makes a file."""
+        option = {"class": "django_jinja_bccache.FileSystemBytecodeCache", "directory": "/sys"}
+        site = Site(tmp_path / "site", caches_from(f"file://{tmp_path}/cache", tmp_path), option)
+        site.write("templates/more.html", "more")
+        return site
+
+    def test_what_a_store_says_of_every_template_is_said_once(self, barred_site):
+        done = barred_site.manage("warm_bytecode")
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[1:] == ["  5 failed"]
+        *lines, place = done.stderr.splitlines()
+        message = " ".join(line.strip() for line in lines)
+        assert message.startswith("jinja2: base.html: [Errno ")
+        assert message.endswith("'/sys' (and 4 more templates: the same)")
+        assert place == "  /srv/site/templates/base.html"
+
+    def test_with_more_verbosity_it_is_said_of_each(self, barred_site):
+        done = barred_site.manage("warm_bytecode", "-v", "2")
+        assert done.stderr.count(" denied: '/sys'") + done.stderr.count(" system: '/sys'") == 5
+
     def test_a_template_too_large_is_named_and_the_rest_is_stored(self, memcached, tmp_path):
         site = Site(tmp_path, caches_from(f"memcached://{memcached.address}", tmp_path))
         site.write("templates/big.html", noise(3_000_000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -29,6 +30,8 @@ from django_jinja_bccache.warming import check, warm
 _NOT_THERE = "no valid entry in the cache"
 _NOT_IN_BOTH = "no valid entry in one of the two tiers"
 _GONE = "stored, but gone from the cache"
+# So many templates with the same problem are named one by one.
+_FEW = 3
 
 
 class Command(EngineCommand):
@@ -127,16 +130,27 @@ class Command(EngineCommand):
             for verb, templates in self._listing(report, options).items():
                 for template in templates:
                     self.stdout.write(f"  {verb:16}{template}")
-        for problem in (*report.failed, *report.dangling):
-            self.problem(
-                f"{report.engine}: {problem.template}: {problem.message}", _place(problem)
-            )
+        self._print_problems(report, every=options["verbosity"] > 1)
         if report.unpublished:
             self.problem(f"{report.engine}: {report.unpublished}")
         there_is_none = _NOT_IN_BOTH if engine.cache.nested_caches else _NOT_THERE
         missing = there_is_none if options["check"] else _GONE
         for template in report.missing:
             self.problem(f"{report.engine}: {template}: {missing}")
+
+    def _print_problems(self, report: WarmReport, *, every: bool) -> None:
+        # A store that takes nothing has the same to say of every template.
+        alike = Counter(problem.message for problem in report.failed if problem.lineno is None)
+        told: set[str] = set()
+        for problem in (*report.failed, *report.dangling):
+            more = alike[problem.message] - 1 if problem.lineno is None and not every else 0
+            if more > _FEW and problem.message in told:
+                continue
+            text = f"{report.engine}: {problem.template}: {problem.message}"
+            if more > _FEW:
+                told.add(problem.message)
+                text += f" (and {more:,} more templates: the same)"
+            self.problem(text, _place(problem))
 
     def _summary(self, report: WarmReport, options: dict[str, Any]) -> str:
         templates = amount(len(report.templates), "template")
