@@ -10,6 +10,8 @@ from django_jinja_bccache.archive import Archive, batches, moment
 from django_jinja_bccache.discovery import CachedEngine, Listing, Source, read_source
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
+from django_jinja_bccache.newest import why_nothing_is_found
+from django_jinja_bccache.notes import newest_of
 from django_jinja_bccache.packs import INDEX, scope_prefix_of
 from django_jinja_bccache.publishing import (
     Publish,
@@ -87,6 +89,7 @@ class InspectReport:
         inventory: What the cache holds; None where the store cannot list its keys.
         size: Bytes that the store holds for all its users together, None if it does not tell.
         max_size: Bytes that it holds at most, None if it has no limit or does not tell it.
+        remark: Why none of the templates is found, the empty string if one is, or nobody knows.
     """
 
     engine: str
@@ -100,6 +103,7 @@ class InspectReport:
     inventory: Inventory | None = None
     size: int | None = None
     max_size: int | None = None
+    remark: str = ""
 
 
 def inspect(engine: CachedEngine) -> InspectReport:
@@ -138,8 +142,19 @@ def inspect(engine: CachedEngine) -> InspectReport:
         report.published = _published(archive, engine, keys, listed)
         report.inventory = None if listed is None else taken.inventory()
         report.size, report.max_size = archive.usage()
+        report.remark = _remark(archive, engine, report)
     report.broken.sort()
     return report
+
+
+def _remark(archive: Archive, engine: CachedEngine, report: InspectReport) -> str:
+    if not engine.cache.enabled:
+        return "Pages do not use it: it is switched off in the process environment."
+    scope = engine.cache.published.scope(engine.environment)
+    newest = None if report.stored else newest_of(archive, scope)
+    if newest is None or newest.fingerprint == scope.fingerprint:
+        return ""
+    return why_nothing_is_found(scope, newest, archive.signing_keys)
 
 
 def _sources(engine: CachedEngine, listing: Listing, report: InspectReport) -> dict[str, Source]:
@@ -218,12 +233,13 @@ def _published(
     listed: Sequence[StoredItem] | None,
 ) -> list[Coverage]:
     own = engine.cache.published.scope(engine.environment)
+    is_used = engine.cache.enabled and engine.cache.packs
     if listed is None:
         publishes = read_publishes(archive, [own.prefix])
     else:
         publishes = publishes_among(archive, [item.key for item in listed])
     found = [
-        _coverage(archive, publish, keys, serves=prefix == own.prefix)
+        _coverage(archive, publish, keys, serves=is_used and prefix == own.prefix)
         for prefix, publish in publishes.items()
         if publish.label.engine == own.engine
     ]

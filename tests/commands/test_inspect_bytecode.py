@@ -85,6 +85,29 @@ class TestInventory:
         assert (found["broken"], found["stored"]) == (NAMES, [])
         assert found["inventory"]["refused"] == 4
 
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({"SECRET_KEY": "another"}, "were warmed with another signing key"),
+            ({"DEBUG": True}, "were warmed last for another environment"),
+        ],
+        ids=["signing key", "environment"],
+    )
+    def test_why_nothing_is_found(self, site, settings, expected):
+        site.manage("warm_bytecode")
+        assert report(site)["remark"] == ""
+        site.settings |= settings
+        assert expected in report(site)["remark"]
+        done = site.manage("inspect_bytecode")
+        assert expected in " ".join(done.stdout.split())
+        assert max(map(len, done.stdout.splitlines())) <= 80
+
+    def test_that_pages_do_not_use_it(self, site):
+        site.manage("warm_bytecode")
+        found = report(site, DJANGO_JINJA_BCCACHE="off")
+        assert "switched off in the process environment" in found["remark"]
+        assert [published["serves"] for published in found["published"]] == [False]
+
     def test_what_is_not_text_is_no_template_as_it_is_none_to_warm_bytecode(self, site):
         site.write("templates/logo.png", b"\x89PNG")
         site.manage("warm_bytecode")

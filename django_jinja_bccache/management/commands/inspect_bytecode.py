@@ -17,7 +17,6 @@ from django_jinja_bccache.explaining import Explanation, explain
 from django_jinja_bccache.inspection import Coverage, InspectReport, Inventory, inspect
 from django_jinja_bccache.management.base import BROKEN, USAGE, EngineCommand, amount, size
 
-_INDENTED: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "  "}
 _FOUND = {"pack": "would be served from a pack", "entry": "would be served from its own entry"}
 
 
@@ -83,6 +82,8 @@ class Command(EngineCommand):
 
     def _print(self, report: InspectReport, verbosity: int) -> None:
         self.stdout.write(f"{report.engine}: {report.cache}")
+        if report.remark:
+            self._sentence(report.remark)
         self._row("templates", f"{report.templates:,}")
         for what in ("stored", "stale", "missing", "broken"):
             names = getattr(report, what)
@@ -98,6 +99,10 @@ class Command(EngineCommand):
             limit = "" if report.max_size is None else f" of {size(report.max_size)}"
             self._row("whole store", size(report.size) + limit)
         self._print_published(report.published)
+
+    def _sentence(self, text: str) -> None:
+        indented = textwrap.wrap(text, 80, initial_indent="  ", subsequent_indent="  ")
+        self.stdout.write("\n".join(indented))
 
     def _row(self, name: str, value: str) -> None:
         self.stdout.write(f"  {name:14}{value}")
@@ -138,7 +143,7 @@ class Command(EngineCommand):
         when = f", stored {_text(explanation.created)}" if explanation.created else ""
         self.stdout.write(f"{explanation.engine}: {explanation.template}: {verdict}{when}")
         if explanation.reason:
-            self.stdout.write(textwrap.fill(explanation.reason, 80, **_INDENTED))
+            self._sentence(explanation.reason)
         for name, value in explanation.parts.items():
             self._row(name, value)
         if explanation.differences:
