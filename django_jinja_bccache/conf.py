@@ -114,7 +114,7 @@ def _cache_from(value: object) -> BytecodeCache | None:
         # An alias may hold a dot, too.
         return DjangoBytecodeCache(value) if value in settings.CACHES else _from_path(value)
     raise ConfigurationError(
-        f"{value!r} (a {type(value).__name__}) is not accepted; it must be {_ACCEPTED}."
+        f"{value!r} (of type {type(value).__name__}) is not accepted; it must be {_ACCEPTED}."
     )
 
 
@@ -161,6 +161,12 @@ def _made(cls: type[BytecodeCache], arguments: Mapping[Any, Any]) -> BytecodeCac
             f"unknown {'options' if len(unknown) > 1 else 'option'} {_listed(unknown)} for "
             f"{cls.__name__}; accepted are: {_listed(accepted)}."
         )
+    missing = [name for name in _required_arguments(cls) if name not in arguments]
+    if missing:
+        options = f"; accepted are: {_listed(accepted)}" if accepted else ""
+        raise ConfigurationError(
+            f"{cls.__name__}: required, but missing: {_listed(missing)}{options}."
+        )
     nested = getattr(cls, "nested_caches", ())
     values = {
         name: _nested_cache_from(name, value) if name in nested else value
@@ -193,6 +199,14 @@ def _accepted_arguments(cls: type[BytecodeCache]) -> list[str] | None:
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             return list(names)
     return None
+
+
+def _required_arguments(cls: type[BytecodeCache]) -> list[str]:
+    return [
+        item.name
+        for item in inspect.signature(cls).parameters.values()
+        if item.default is inspect.Parameter.empty and item.kind not in _CATCH_ALL
+    ]
 
 
 def _listed(names: Any) -> str:

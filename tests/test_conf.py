@@ -44,6 +44,13 @@ class Foreign(jinja2.BytecodeCache):
         self.arguments = kwargs
 
 
+class Needs(jinja2.BytecodeCache):
+    """Somebody else's cache, which takes anything and needs two things."""
+
+    def __init__(self, this, *, that, **kwargs):
+        self.arguments = (this, that, kwargs)
+
+
 class Bare(jinja2.BytecodeCache):
     """Somebody else's cache, which takes nothing."""
 
@@ -150,8 +157,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("value", "expected"),
         [
-            (42, ["42 (a int) is not accepted", FORMS]),
-            (True, ["True (a bool) is not accepted", FORMS]),
+            (42, ["42 (of type int) is not accepted", FORMS]),
+            (True, ["True (of type bool) is not accepted", FORMS]),
             (b"default", ["is not accepted", FORMS]),
             (["default"], ["is not accepted", FORMS]),
             (DjangoBytecodeCache, ["is not accepted", FORMS]),
@@ -165,8 +172,12 @@ class TestRefused:
             ("jinja2.Environment", ["'jinja2.Environment' is no bytecode cache", FORMS]),
             (
                 "django_jinja_bccache.MemcachedBytecodeCache",
-                ["MemcachedBytecodeCache", "'client'"],
+                [
+                    "MemcachedBytecodeCache: required, but missing: 'client'",
+                    "; accepted are: 'client', 'prefix'",
+                ],
             ),
+            ({"class": Needs}, ["Needs: required, but missing: 'this', 'that'."]),
             ({"class": "no.such.Class"}, ["'no.such.Class' cannot be imported"]),
             ({"class": jinja2.Environment}, ['"class"', "a subclass of jinja2.BytecodeCache"]),
             ({"class": None}, ['"class": None is not accepted', "jinja2.BytecodeCache"]),
