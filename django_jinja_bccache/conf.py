@@ -64,11 +64,21 @@ def caches_in_settings() -> Iterator[tuple[str, StoreBytecodeCache]]:
     Raises:
         ConfigurationError: An option cannot be used.
     """
+    for engine, cache in all_caches_in_settings():
+        if isinstance(cache, StoreBytecodeCache):
+            yield engine, cache
+
+
+def all_caches_in_settings() -> Iterator[tuple[str, BytecodeCache | None]]:
+    """Yield the engines whose option is this package's business, by their NAMEs, and its value.
+
+    Raises:
+        ConfigurationError: An option cannot be used.
+    """
     for engine, value in _options_in_settings():
         with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
             cache = _cache_from(value)
-        if isinstance(cache, StoreBytecodeCache):
-            yield engine, cache
+        yield engine, cache
 
 
 def _options_in_settings() -> Iterator[tuple[str, object]]:

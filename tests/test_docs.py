@@ -22,7 +22,7 @@ from django.test import override_settings
 from jinja2 import DictLoader, Environment
 
 import django_jinja_bccache
-from django_jinja_bccache import DjangoBytecodeCache, checks
+from django_jinja_bccache import DjangoBytecodeCache, checks, host_checks
 from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.bridge import _factories, open_store
 from django_jinja_bccache.conf import bytecode_cache_from
@@ -197,7 +197,8 @@ class TestConfiguration:
 
 def test_every_check_has_a_row_and_a_section_and_says_whether_it_is_for_deploys():
     def ids(functions) -> set[str]:
-        ours = [each for each in functions if each.__module__ == checks.__name__]
+        modules = {checks.__name__, host_checks.__name__}
+        ours = [each for each in functions if each.__module__ in modules]
         source = "".join(map(inspect.getsource, ours))
         found = re.findall(r'"(?:django_jinja_bccache\.(\w))?(\d{3})"', source)
         return {(kind or "W") + number for kind, number in found}
