@@ -16,7 +16,7 @@ class DjangoJinjaBccacheConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks; raise ConfigurationError for an option that is wrong."""
-        from django_jinja_bccache import checks  # noqa: F401 - it registers them
+        from django_jinja_bccache import checks, host_checks  # noqa: F401 - they register them
 
         follow_overrides()
         validate_settings()

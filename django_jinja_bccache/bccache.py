@@ -84,6 +84,11 @@ class StoreBytecodeCache(BytecodeCache):
         self.read_only = checked("read_only", read_only, bool)
         self.release = None if release is None else not_empty("release", release)
         self.packs = checked("packs", packs, bool)
+        if self.release is not None and not self.packs:
+            raise ConfigurationError(
+                "release: it is served from packs, which packs=False leaves out; leave out one of "
+                "the two."
+            )
         self.deadline = seconds("deadline", deadline)
         self.cooldown = seconds("cooldown", cooldown)
         switch = _switch()

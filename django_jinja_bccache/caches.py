@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.conf import settings
 
 from django_jinja_bccache.bccache import StoreBytecodeCache
-from django_jinja_bccache.bridge import check_alias, open_store
+from django_jinja_bccache.bridge import check_alias, check_library, open_store
 from django_jinja_bccache.bridge.memcached import memcached_store, shared_client
 from django_jinja_bccache.bridge.redis import checked_client, client_store
 from django_jinja_bccache.exceptions import ConfigurationError
@@ -60,7 +60,7 @@ class DjangoBytecodeCache(StoreBytecodeCache):
         return f"<{type(self).__name__} {self.alias!r}>"
 
     def validate(self) -> None:
-        """Check the signing keys, and that CACHES has the alias with a backend of use.
+        """Check the signing keys, and that CACHES has the alias with a backend that can be used.
 
         Raises:
             ConfigurationError: One of them cannot be used.
@@ -72,6 +72,7 @@ class DjangoBytecodeCache(StoreBytecodeCache):
                 f"there is no alias {self.alias!r} in CACHES; there are: {known}."
             )
         check_alias(self.alias)
+        check_library(self.alias)
 
     def forget_settings(self) -> None:
         """Let go of what came from settings that are overridden now, the store included."""

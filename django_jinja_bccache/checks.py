@@ -20,20 +20,12 @@ from django.core.checks import (
 from django.template import engines
 from django.utils.module_loading import import_string
 
-from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.bridge import reads_through_django, unpickles
-from django_jinja_bccache.caches import (
-    DjangoBytecodeCache,
-    FileSystemBytecodeCache,
-    SQLiteBytecodeCache,
-)
-from django_jinja_bccache.conf import caches_in_settings
-from django_jinja_bccache.discovery import CachedEngine, cached_engines, list_templates
-from django_jinja_bccache.exceptions import StoreError
+from django_jinja_bccache.caches import DjangoBytecodeCache
+from django_jinja_bccache.conf import all_caches_in_settings, caches_in_settings
+from django_jinja_bccache.discovery import CachedEngine, cached_engines
 from django_jinja_bccache.jinja2 import Jinja2
-from django_jinja_bccache.notes import newest_of
-from django_jinja_bccache.tiered import TieredBytecodeCache
 
 _CULLING = (BaseDatabaseCache, FileBasedCache)
 _CULLED_AT = 300  # Django's default of MAX_ENTRIES
@@ -44,7 +36,7 @@ _SERVERS = ("memcached", "redis", "valkey")
 def check_pickles(**_options: Any) -> list[CheckMessage]:
     """Warn of an alias whose backend unpickles a value before its signature can be looked at."""
     return [
-        _warning(
+        warning_about(
             "001",
             engine,
             f"keeps its bytecode in CACHES[{alias!r}], whose backend unpickles what it reads "
@@ -62,7 +54,7 @@ def check_pickles(**_options: Any) -> list[CheckMessage]:
 def check_stores(**_options: Any) -> list[CheckMessage]:
     """Warn of an alias that no other process shares, or that keeps nothing."""
     return [
-        _warning(
+        warning_about(
             "002",
             engine,
             f"keeps its bytecode in CACHES[{alias!r}], a "
@@ -84,11 +76,11 @@ def check_max_entries(**_options: Any) -> list[CheckMessage]:
         if (most := _max_entries(alias)) is not None
     ]
     counts = {
-        each.name: len(list_templates(each.environment).names)
-        for each in _engines({engine for engine, _, _ in limited})
+        each.name: len(each.list_templates().names)
+        for each in engines_named({engine for engine, _, _ in limited})
     }
     return [
-        _warning(
+        warning_about(
             "003",
             engine,
             f"has {counts[engine]:,} templates, but CACHES[{alias!r}] keeps {most:,} entries.",
@@ -103,7 +95,7 @@ def check_max_entries(**_options: Any) -> list[CheckMessage]:
 def check_timeouts(**_options: Any) -> list[CheckMessage]:
     """Warn of a client of Django's that may wait for ever, where it is the one that is used."""
     return [
-        _warning(
+        warning_about(
             "004",
             engine,
             f"reads CACHES[{alias!r}] through Django's cache API, and its client has no time-out.",
@@ -125,7 +117,7 @@ def check_shared_aliases(**_options: Any) -> list[CheckMessage]:
     if settings.SESSION_ENGINE.startswith("django.contrib.sessions.backends.cache"):
         users[settings.SESSION_CACHE_ALIAS] = "sessions"
     return [
-        _warning(
+        warning_about(
             "005",
             engine,
             f"keeps its bytecode in CACHES[{alias!r}] together with {users[alias]}.",
@@ -141,7 +133,7 @@ def check_shared_aliases(**_options: Any) -> list[CheckMessage]:
 def check_key_prefix(**_options: Any) -> list[CheckMessage]:
     """Advise against keys that another site on the same server may use as well."""
     return [
-        _warning(
+        warning_about(
             "006",
             engine,
             f"keeps its bytecode in CACHES[{alias!r}], which has no KEY_PREFIX.",
@@ -153,23 +145,6 @@ def check_key_prefix(**_options: Any) -> list[CheckMessage]:
         and not (
             settings.CACHES[alias].get("KEY_PREFIX") or settings.CACHES[alias].get("KEY_FUNCTION")
         )
-    ]
-
-
-@register(Tags.caches)
-def check_signing_key(**_options: Any) -> list[CheckMessage]:
-    """Warn of bytecode on this host that was warmed with another key, as by an image's build."""
-    return [
-        _warning(
-            "007",
-            engine.name,
-            f"was warmed with another signing key (its id is {key_id}) than this process has, so "
-            "that nothing of it is used.",
-            "Build with the SECRET_KEY of production, add the other one to SECRET_KEY_FALLBACKS, "
-            "or give both the same option key.",
-        )
-        for engine in _engines(name for name, cache in caches_in_settings() if _is_local(cache))
-        if (key_id := _foreign_key_id(engine)) is not None
     ]
 
 
@@ -194,11 +169,27 @@ def check_releases(**_options: Any) -> list[CheckMessage]:
 
 
 @register(Tags.caches)
+def check_caches_of_jinja2(**_options: Any) -> list[CheckMessage]:
+    """Warn of a cache of Jinja2's own where one of this package was probably meant."""
+    return [
+        warning_about(
+            "010",
+            engine,
+            f"has Jinja2's own {type(cache).__name__} and none of this package.",
+            "It runs whatever it finds, and the commands pass it over. Import the class from "
+            "django_jinja_bccache instead: it takes the same arguments.",
+        )
+        for engine, cache in all_caches_in_settings()
+        if type(cache).__module__ == "jinja2.bccache"
+    ]
+
+
+@register(Tags.caches)
 def check_release_backends(**_options: Any) -> list[CheckMessage]:
     """Warn of a release that the engine's backend does not serve."""
     backends = {name: params["BACKEND"] for name, params in engines.templates.items()}
     return [
-        _warning(
+        warning_about(
             "009",
             engine,
             f"has the release {cache.release!r}, but its BACKEND reads the sources all the same.",
@@ -209,13 +200,19 @@ def check_release_backends(**_options: Any) -> list[CheckMessage]:
     ]
 
 
-def _warning(number: str, engine: str, message: str, hint: str) -> Warning:
+def warning_about(number: str, engine: str, message: str, hint: str) -> Warning:
+    """Return a warning about an engine, by its NAME."""
     return Warning(
         f"Engine {engine!r} {message}",
         hint=hint,
         obj=f"TEMPLATES engine {engine!r}",
         id=f"django_jinja_bccache.W{number}",
     )
+
+
+def aliases_in_memory(cache: StoreBytecodeCache) -> list[str]:
+    """Return those of a cache's aliases that keep what is stored for their own process alone."""
+    return [alias for alias in _aliases(cache) if issubclass(_backend_class(alias), LocMemCache)]
 
 
 def _aliases_in_use() -> Iterator[tuple[str, str]]:
@@ -261,7 +258,7 @@ def _may_wait_for_ever(alias: str) -> bool:
     )
 
 
-def _engines(names: Iterable[str]) -> list[CachedEngine]:
+def engines_named(names: Iterable[str]) -> list[CachedEngine]:
     """Return engines by their NAMEs, none if they cannot be made: Django says so elsewhere.
 
     Checks run with most commands: no engine is made that no check needs.
@@ -271,23 +268,3 @@ def _engines(names: Iterable[str]) -> list[CachedEngine]:
         return cached_engines(wanted) if wanted else []
     except Exception:  # noqa: BLE001 - an environment of a user's may raise anything
         return []
-
-
-def _is_local(cache: StoreBytecodeCache) -> bool:
-    """Tell whether a cache is on this host's disk."""
-    if isinstance(cache, TieredBytecodeCache):
-        return _is_local(cache.local) and _is_local(cache.shared)
-    if isinstance(cache, DjangoBytecodeCache):
-        return issubclass(_backend_class(cache.alias), FileBasedCache)
-    return isinstance(cache, FileSystemBytecodeCache | SQLiteBytecodeCache)
-
-
-def _foreign_key_id(engine: CachedEngine) -> str | None:
-    """Return the id of the key that an engine was warmed with, None if it is one of its own."""
-    scope = engine.cache.published.scope(engine.environment)
-    try:
-        with Archive(engine.cache.storage) as archive:
-            newest = newest_of(archive, scope)
-    except StoreError:
-        return None
-    return newest.key_id if newest is not None and not newest.fingerprint else None

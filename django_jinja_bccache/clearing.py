@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from django_jinja_bccache.archive import Archive
-from django_jinja_bccache.discovery import CachedEngine, list_templates, read_source
+from django_jinja_bccache.discovery import CachedEngine, read_source
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import fingerprint
 from django_jinja_bccache.newest import newest_key
@@ -118,7 +118,7 @@ def clear_stale(
             engine's loader cannot list its templates.
     """
     for each in (engine, *others):
-        if unlistable := list_templates(each.environment).unlistable:
+        if unlistable := each.list_templates().unlistable:
             raise NotSupported(
                 f"{', '.join(unlistable)} of engine {each.name!r} cannot list its templates, so "
                 "nobody can tell which entries are stale."
@@ -213,7 +213,8 @@ def _fingerprint(engine: CachedEngine) -> str:
 
 def _present_keys(engine: CachedEngine) -> Iterable[str]:
     """Yield the entry keys of an engine's templates as they are now."""
-    for template in list_templates(engine.environment).names:
+    listing = engine.list_templates()
+    for template in (*listing.names, *listing.others):
         try:
             source = read_source(engine.environment, template)
         except Exception:  # noqa: BLE001, S112 - what cannot be read has no key

@@ -23,6 +23,8 @@ _ACCEPTED = (
     "an alias in CACHES, the dotted path of a bytecode cache, a dict with a class's own "
     'arguments (and "class", unless it is DjangoBytecodeCache), an instance, or None'
 )
+_STOCK = "django.template.backends.jinja2.Jinja2"
+_ENVIRONMENT = "jinja2.Environment"
 _CATCH_ALL = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
@@ -48,6 +50,9 @@ def validate_settings() -> None:
     Raises:
         ConfigurationError: An option cannot be used.
     """
+    for engine, params in engines.templates.items():
+        with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
+            _check_stock_option(params["BACKEND"], params["OPTIONS"])
     for engine, cache in caches_in_settings():
         with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
             cache.validate()
@@ -59,11 +64,21 @@ def caches_in_settings() -> Iterator[tuple[str, StoreBytecodeCache]]:
     Raises:
         ConfigurationError: An option cannot be used.
     """
+    for engine, cache in all_caches_in_settings():
+        if isinstance(cache, StoreBytecodeCache):
+            yield engine, cache
+
+
+def all_caches_in_settings() -> Iterator[tuple[str, BytecodeCache | None]]:
+    """Yield the engines whose option is this package's business, by their NAMEs, and its value.
+
+    Raises:
+        ConfigurationError: An option cannot be used.
+    """
     for engine, value in _options_in_settings():
         with naming(f"TEMPLATES engine {engine!r}, {_OPTION}"):
             cache = _cache_from(value)
-        if isinstance(cache, StoreBytecodeCache):
-            yield engine, cache
+        yield engine, cache
 
 
 def _options_in_settings() -> Iterator[tuple[str, object]]:
@@ -74,6 +89,22 @@ def _options_in_settings() -> Iterator[tuple[str, object]]:
             yield name, options.get("bytecode_cache", DEFAULT_ALIAS)
         elif isinstance(value, StoreBytecodeCache):  # with Django's own backend
             yield name, value
+
+
+def _check_stock_option(backend: str, options: Mapping[str, Any]) -> None:
+    """Refuse what Django's own backend would hand to Jinja2 as it is, for each page to fail.
+
+    An environment of the site's own may make something of it.
+    """
+    value = options.get("bytecode_cache")
+    is_stock = backend == _STOCK and options.get("environment", _ENVIRONMENT) == _ENVIRONMENT
+    if is_stock and isinstance(value, str | Mapping | type):
+        shown = "a dict" if isinstance(value, Mapping) else repr(value)  # it may hold a key
+        raise ConfigurationError(
+            f"{shown} is not accepted by {_STOCK}; it must be an instance, such as "
+            "django_jinja_bccache.DjangoBytecodeCache('default'), unless the engine's BACKEND is "
+            "django_jinja_bccache.jinja2.Jinja2."
+        )
 
 
 def _takes_our_option(backend: str) -> bool:
@@ -93,7 +124,7 @@ def _cache_from(value: object) -> BytecodeCache | None:
         # An alias may hold a dot, too.
         return DjangoBytecodeCache(value) if value in settings.CACHES else _from_path(value)
     raise ConfigurationError(
-        f"{value!r} (a {type(value).__name__}) is not accepted; it must be {_ACCEPTED}."
+        f"{value!r} (of type {type(value).__name__}) is not accepted; it must be {_ACCEPTED}."
     )
 
 
@@ -140,6 +171,12 @@ def _made(cls: type[BytecodeCache], arguments: Mapping[Any, Any]) -> BytecodeCac
             f"unknown {'options' if len(unknown) > 1 else 'option'} {_listed(unknown)} for "
             f"{cls.__name__}; accepted are: {_listed(accepted)}."
         )
+    missing = [name for name in _required_arguments(cls) if name not in arguments]
+    if missing:
+        options = f"; accepted are: {_listed(accepted)}" if accepted else ""
+        raise ConfigurationError(
+            f"{cls.__name__}: required, but missing: {_listed(missing)}{options}."
+        )
     nested = getattr(cls, "nested_caches", ())
     values = {
         name: _nested_cache_from(name, value) if name in nested else value
@@ -172,6 +209,14 @@ def _accepted_arguments(cls: type[BytecodeCache]) -> list[str] | None:
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             return list(names)
     return None
+
+
+def _required_arguments(cls: type[BytecodeCache]) -> list[str]:
+    return [
+        item.name
+        for item in inspect.signature(cls).parameters.values()
+        if item.default is inspect.Parameter.empty and item.kind not in _CATCH_ALL
+    ]
 
 
 def _listed(names: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -25,6 +25,11 @@ _BACKUP_ENDINGS = ("~", ".bak", ".orig", ".rej", ".swp", ".swo")
 _VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
 
 
+def any_template(_name: str) -> bool:
+    """Leave no template to other engines."""
+    return True
+
+
 @dataclass(frozen=True)
 class CachedEngine:
     """A template engine whose environment uses a bytecode cache of this package.
@@ -33,11 +38,20 @@ class CachedEngine:
         name: Its NAME in TEMPLATES.
         environment: Its Jinja2 environment.
         cache: The bytecode cache.
+        takes: Tells of a template's name whether the engine renders it, or leaves it to others,
+            as django-jinja's does with ``match_extension``.
     """
 
     name: str
     environment: Environment
     cache: StoreBytecodeCache
+    takes: Callable[[str], bool] = any_template
+
+    def list_templates(
+        self, include: Collection[str] = (), exclude: Collection[str] = ()
+    ) -> Listing:
+        """Return the names of the engine's templates; see ``list_templates``."""
+        return list_templates(self.environment, include, exclude, takes=self.takes)
 
     def entry_key(self, source: Source) -> str:
         """Return the key under which the engine's cache keeps a template's code."""
@@ -70,11 +84,14 @@ class Listing:
 
     Attributes:
         names: The names of templates.
+        others: Names that are left to other engines. The templates of ``names`` may still include
+            or extend them.
         passed_over: Names of hidden files and of editors' backups.
         unlistable: The loaders that cannot tell their templates' names.
     """
 
     names: tuple[str, ...]
+    others: tuple[str, ...]
     passed_over: tuple[str, ...]
     unlistable: tuple[str, ...]
 
@@ -93,7 +110,8 @@ def cached_engines(names: Collection[str] = ()) -> list[CachedEngine]:
         environment = getattr(engines[name], "env", None)
         cache = getattr(environment, "bytecode_cache", None)
         if isinstance(environment, Environment) and isinstance(cache, StoreBytecodeCache):
-            found[name] = CachedEngine(name, environment, cache)
+            takes = getattr(engines[name], "match_template", any_template)
+            found[name] = CachedEngine(name, environment, cache, takes)
     unknown = [name for name in names if name not in found]
     if unknown:
         raise UnknownEngine(unknown, tuple(found))
@@ -101,7 +119,11 @@ def cached_engines(names: Collection[str] = ()) -> list[CachedEngine]:
 
 
 def list_templates(
-    environment: Environment, include: Collection[str] = (), exclude: Collection[str] = ()
+    environment: Environment,
+    include: Collection[str] = (),
+    exclude: Collection[str] = (),
+    *,
+    takes: Callable[[str], bool] = any_template,
 ) -> Listing:
     """Return the names of an environment's templates.
 
@@ -109,6 +131,7 @@ def list_templates(
         environment: The environment.
         include: Patterns as of ``fnmatch``, one of which a name must match, unless empty.
         exclude: Patterns of which a name must match none.
+        takes: Tells which names the environment's engine takes.
     """
     unlistable: list[str] = []
     names = set() if environment.loader is None else _names(environment.loader, unlistable)
@@ -118,7 +141,9 @@ def list_templates(
         for name in sorted(names - passed_over)
         if (not include or _matches(name, include)) and not _matches(name, exclude)
     ]
-    return Listing(tuple(wanted), tuple(sorted(passed_over)), tuple(unlistable))
+    taken = [name for name in wanted if takes(name)]
+    others = [name for name in wanted if not takes(name)]
+    return Listing(tuple(taken), tuple(others), tuple(sorted(passed_over)), tuple(unlistable))
 
 
 def read_source(environment: Environment, template: str) -> Source | None:

@@ -49,7 +49,7 @@ class SigningKey:
 
     def __init__(self, secret: str | bytes) -> None:
         if not isinstance(secret, str | bytes) or not secret:
-            raise ConfigurationError("A signing key must be a str or bytes that is not empty.")
+            raise ConfigurationError("a signing key must be a str or bytes that is not empty.")
         material = secret.encode() if isinstance(secret, str) else secret
         #: Tells keys apart without telling them: 16 hexadecimal digits.
         self.id = hmac.digest(material, b"django_jinja_bccache: key id", "sha256")[:8].hex()

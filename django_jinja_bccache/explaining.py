@@ -8,13 +8,15 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django_jinja_bccache.archive import Archive, moment
-from django_jinja_bccache.discovery import CachedEngine, read_source
+from django_jinja_bccache.discovery import CachedEngine, Source, read_source
 from django_jinja_bccache.entry import unseal
 from django_jinja_bccache.exceptions import EntryRejected
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE, summary
+from django_jinja_bccache.loader import ReleaseLoader
 from django_jinja_bccache.newest import Newest
 from django_jinja_bccache.notes import newest_of
 from django_jinja_bccache.packs import Scope
+from django_jinja_bccache.parallel import Failure, compile_source
 from django_jinja_bccache.publishing import lost_packs, read_publishes
 
 NOTHING = "(none)"
@@ -45,9 +47,11 @@ class Explanation:
         parts: What the key is made of, by the names of its parts.
         found: Where it is found: ``pack``, ``entry`` or, if it is not, the empty string.
         created: When that was stored.
-        reason: Why it is not found, in a sentence; the empty string if it is.
-        differences: What of the key differs from what the engine was warmed with last.
-        warmed: When that was; None if it is not known.
+        reason: Why it is not found, or what is odd about what is, in a sentence; the empty
+            string if there is nothing to say.
+        differences: What of the key differs from what the engine was warmed with last, or from
+            what the release holds.
+        warmed: When the engine was warmed last; None if it is not known, or of no interest.
     """
 
     engine: str
@@ -91,28 +95,54 @@ def explain(engine: CachedEngine, template: str) -> Explanation:
             "signing keys": ", ".join(each.id for each in archive.signing_keys),
             "release": scope.release or NOTHING,
         }
+        if not engine.cache.enabled:
+            explanation.reason = "The cache is switched off in the process environment."
+            return explanation
         _look(archive, engine, scope, explanation)
+        if explanation.found != "pack":
+            _compare(archive, engine, scope, explanation)
         if not explanation.found:
-            newest = newest_of(archive, scope)
-            if newest is not None:
-                explanation.warmed = moment(newest.created) if newest.fingerprint else None
-                found = _differences(archive, engine, scope, explanation, newest)
-                explanation.differences = list(found)
-            explanation.reason = _reason(archive, explanation, newest)
+            explanation.reason = _why_it_is_never_stored(engine, source) or explanation.reason
     return explanation
 
 
 def _look(archive: Archive, engine: CachedEngine, scope: Scope, explanation: Explanation) -> None:
     """Find the template where a page would."""
-    if engine.cache.packs:
-        publish = read_publishes(archive, [scope.prefix]).get(scope.prefix)
-        is_in = publish is not None and explanation.key in publish.entry_keys.values()
-        if publish is not None and is_in and not lost_packs(archive, publish):
+    publish = read_publishes(archive, [scope.prefix]).get(scope.prefix)
+    if engine.cache.packs and publish is not None and not lost_packs(archive, publish):
+        released = publish.entry_keys.get(explanation.template)
+        if released is not None and released != explanation.key and _serves_release(engine):
+            explanation.reason = (
+                "Its source has changed since: the release is served as it was published."
+            )
+            explanation.differences = [_difference_of_sources(archive, explanation, released)]
+        if explanation.reason or explanation.key in publish.entry_keys.values():
             explanation.found, explanation.created = "pack", moment(publish.created)
             return
     held = archive.read([explanation.key]).get(explanation.key)
     if held is not None:
         explanation.found, explanation.created = "entry", moment(held.unsealed.created)
+
+
+def _serves_release(engine: CachedEngine) -> bool:
+    """Tell whether pages are served from the cache's release, without a look at the source."""
+    environment = engine.environment
+    return isinstance(environment.loader, ReleaseLoader) and not environment.auto_reload
+
+
+def _compare(
+    archive: Archive, engine: CachedEngine, scope: Scope, explanation: Explanation
+) -> None:
+    """Say what differs from what the engine was warmed with last, and what follows from that."""
+    newest = newest_of(archive, scope)
+    if explanation.found:
+        if newest is None or newest.fingerprint == scope.fingerprint or not engine.cache.packs:
+            return
+        explanation.reason = "It is not in a pack: another environment was warmed last."
+    if newest is not None:
+        explanation.warmed = moment(newest.created) if newest.fingerprint else None
+        explanation.differences = list(_differences(archive, engine, scope, explanation, newest))
+    explanation.reason = explanation.reason or _reason(archive, explanation, newest)
 
 
 def _reason(archive: Archive, explanation: Explanation, newest: Newest | None) -> str:
@@ -123,6 +153,17 @@ def _reason(archive: Archive, explanation: Explanation, newest: Newest | None) -
     if explanation.differences:
         return "It is not stored under its present key."
     return "It was stored under its present key, and is gone: dropped, or never accepted."
+
+
+def _why_it_is_never_stored(engine: CachedEngine, source: Source) -> str:
+    """Return why nobody can store a template's code, the empty string if somebody can."""
+    outcome = compile_source(engine, source)
+    if outcome is None:
+        return "It is never stored: an extension needs a filter's output while compiling."
+    if not isinstance(outcome, Failure):
+        return ""
+    line = f", line {outcome.lineno}" if outcome.lineno is not None else ""
+    return f"It does not compile: {outcome.message.rstrip('.')}{line}."
 
 
 def _refusals(archive: Archive, key: str) -> Iterator[str]:
@@ -156,14 +197,16 @@ def _differences(
         return
     key = publish.entry_keys.get(explanation.template)
     if key is None:
-        yield Difference("template", "there", "not published")
-        return
-    if key[FINGERPRINT_SIZE:] == explanation.key[FINGERPRINT_SIZE:]:
-        return
+        yield Difference("template", "present", "not published")
+    elif key[FINGERPRINT_SIZE:] != explanation.key[FINGERPRINT_SIZE:]:
+        yield _difference_of_sources(archive, explanation, key)
+
+
+def _difference_of_sources(archive: Archive, explanation: Explanation, key: str) -> Difference:
+    """Return what differs between two keys of a template in the same environment."""
     held = archive.read([key]).get(key)
     now, before = explanation.parts["source"], held.label.checksum if held else "another"
     if now != before:
-        yield Difference("source", now, before)
-    else:
-        escapes = explanation.parts["autoescape"]
-        yield Difference("autoescape", escapes, "off" if escapes == "on" else "on")
+        return Difference("source", now, before)
+    escapes = explanation.parts["autoescape"]
+    return Difference("autoescape", escapes, "off" if escapes == "on" else "on")

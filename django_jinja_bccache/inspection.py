@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django_jinja_bccache.archive import Archive, batches, moment
-from django_jinja_bccache.discovery import CachedEngine, Source, list_templates, read_source
+from django_jinja_bccache.discovery import CachedEngine, Listing, Source, read_source
 from django_jinja_bccache.exceptions import NotSupported
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
+from django_jinja_bccache.newest import why_nothing_is_found
+from django_jinja_bccache.notes import newest_of
 from django_jinja_bccache.packs import INDEX, scope_prefix_of
 from django_jinja_bccache.publishing import (
     Publish,
@@ -77,7 +79,7 @@ class InspectReport:
     Attributes:
         engine: The engine's NAME.
         cache: The cache, as it names itself.
-        templates: How many templates the engine has.
+        templates: How many templates the engine has; files that are not text are none.
         stored: Names of those that are stored as they are now.
         stale: Names of those of which the store holds another source's code, or another
             environment's. Empty where the store cannot list its keys.
@@ -87,6 +89,7 @@ class InspectReport:
         inventory: What the cache holds; None where the store cannot list its keys.
         size: Bytes that the store holds for all its users together, None if it does not tell.
         max_size: Bytes that it holds at most, None if it has no limit or does not tell it.
+        remark: Why none of the templates is found, the empty string if one is, or nobody knows.
     """
 
     engine: str
@@ -100,6 +103,7 @@ class InspectReport:
     inventory: Inventory | None = None
     size: int | None = None
     max_size: int | None = None
+    remark: str = ""
 
 
 def inspect(engine: CachedEngine) -> InspectReport:
@@ -112,12 +116,18 @@ def inspect(engine: CachedEngine) -> InspectReport:
         StoreError: The store failed.
     """
     report = InspectReport(engine.name, repr(engine.cache))
-    sources = _sources(engine, report)
+    listing = engine.list_templates()
+    sources = _sources(engine, listing, report)
     keys = {name: engine.entry_key(source) for name, source in sources.items()}
     with Archive(engine.cache.storage) as archive:
         listed = _listed(archive)
         taken = _StockTaking(archive, keys.values(), listed or [])
         held, names = taken.held, taken.names
+        # What is left to other engines counts if this one's templates have brought it here.
+        for name in listing.others:
+            if keys.get(name) not in held:
+                keys.pop(name, None)
+        report.templates = len(keys) + len(report.broken)
         not_held = archive.stored_keys(key for key in keys.values() if key not in held)
         refused = {archive.entry_key(stored_key) for stored_key in archive.present(not_held)}
         for name, key in keys.items():
@@ -132,22 +142,35 @@ def inspect(engine: CachedEngine) -> InspectReport:
         report.published = _published(archive, engine, keys, listed)
         report.inventory = None if listed is None else taken.inventory()
         report.size, report.max_size = archive.usage()
+        report.remark = _remark(archive, engine, report)
     report.broken.sort()
     return report
 
 
-def _sources(engine: CachedEngine, report: InspectReport) -> dict[str, Source]:
+def _remark(archive: Archive, engine: CachedEngine, report: InspectReport) -> str:
+    if not engine.cache.enabled:
+        return "Pages do not use it: it is switched off in the process environment."
+    scope = engine.cache.published.scope(engine.environment)
+    newest = None if report.stored else newest_of(archive, scope)
+    if newest is None or newest.fingerprint == scope.fingerprint:
+        return ""
+    return why_nothing_is_found(scope, newest, archive.signing_keys)
+
+
+def _sources(engine: CachedEngine, listing: Listing, report: InspectReport) -> dict[str, Source]:
     """Return the sources of an engine's templates, by the templates' names."""
     sources = {}
-    for name in list_templates(engine.environment).names:
+    for name in (*listing.names, *listing.others):
         try:
             source = read_source(engine.environment, name)
+        except UnicodeDecodeError:  # an image, or whatever else lies among templates
+            continue
         except Exception:  # noqa: BLE001 - a loader may raise anything
-            report.broken.append(name)
+            if name not in listing.others:
+                report.broken.append(name)
         else:
             if source is not None:
                 sources[name] = source
-    report.templates = len(sources) + len(report.broken)
     return sources
 
 
@@ -210,12 +233,13 @@ def _published(
     listed: Sequence[StoredItem] | None,
 ) -> list[Coverage]:
     own = engine.cache.published.scope(engine.environment)
+    is_used = engine.cache.enabled and engine.cache.packs
     if listed is None:
         publishes = read_publishes(archive, [own.prefix])
     else:
         publishes = publishes_among(archive, [item.key for item in listed])
     found = [
-        _coverage(archive, publish, keys, serves=prefix == own.prefix)
+        _coverage(archive, publish, keys, serves=is_used and prefix == own.prefix)
         for prefix, publish in publishes.items()
         if publish.label.engine == own.engine
     ]

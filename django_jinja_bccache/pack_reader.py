@@ -71,6 +71,8 @@ class PackReader:
         self._asked: set[int] = set()
         self._pages = 0
         self._has_said_why = False
+        self._has_answered = False
+        self._has_missed_release = False
         self._sealed: dict[int, list[Candidate]] = {}
         self._opened: set[int] = set()
         self._codes: dict[bytes, CodeType] = {}
@@ -95,6 +97,7 @@ class PackReader:
             with self._alone() as is_alone:
                 if is_alone:
                     self._find_publish()
+                    self._say_that_the_release_is_missed()
         place = self._places.get(template)
         return None if place is None else Place(*place)
 
@@ -197,12 +200,25 @@ class PackReader:
         if self._has_said_why:
             return
         value = self._storage.fetch_note(newest_key(self._scope))
-        if value is not None:
+        self._has_answered = value is not None
+        if value:
             self._has_said_why = True
             keys = self._storage.signing_keys
             newest = read_newest(self._scope, value, keys)
             if newest is not None and newest.fingerprint != self._scope.fingerprint:
+                self._has_missed_release = True  # which this line says, too
                 logger.warning("%s", why_nothing_is_found(self._scope, newest, keys))
+
+    def _say_that_the_release_is_missed(self) -> None:
+        missed = bool(self._scope.release) and self._has_answered and not self._publish
+        if missed and not self._has_missed_release:
+            self._has_missed_release = True
+            logger.warning(
+                "Release %r of engine %r is not in the bytecode cache: every template's source "
+                "is read until it is. manage.py warm_bytecode publishes it.",
+                self._scope.release,
+                self._scope.engine,
+            )
 
     def _fetch(self, wanted: set[int]) -> None:
         """Fetch packs, and the first of those that are not here yet: ever more at once."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from django_jinja_bccache.discovery import CachedEngine, cached_engines, list_templates
+from django_jinja_bccache.discovery import CachedEngine, cached_engines
 
 logger = logging.getLogger("django_jinja_bccache")
 
@@ -67,9 +67,10 @@ def _preload(engine: CachedEngine, *, templates: bool) -> PreloadReport:
         return PreloadReport(engine.name, seconds=time.perf_counter() - began)
     names = published
     if not published or engine.cache.release is None or environment.auto_reload:
-        listed = set(list_templates(environment).names)
+        listing = engine.list_templates()
+        listed = {*listing.names, *listing.others}
         names = [name for name in published if name in listed]
-        names += sorted(listed.difference(published))
+        names += sorted(set(listing.names).difference(published))
     room = _room(engine)
     if len(names) > room:
         logger.warning(

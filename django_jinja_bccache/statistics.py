@@ -70,7 +70,7 @@ class CacheEntry:
     key: str
     template: str | None
     checksum: str
-    bytecode: bytes
+    bytecode: bytes = field(repr=False)  # thousands of bytes that nobody can read
     created_at: datetime
     accessed_at: datetime | None
 

@@ -216,11 +216,14 @@ class EntryStorage:
         return candidates
 
     def fetch_note(self, key: str) -> bytes | None:
-        """Return what lies under the key of a note. A failure of the store is counted."""
+        """Return what lies under the key of a note, empty if there is nothing.
+
+        A failure of the store is counted, and None is returned.
+        """
         stored_key = self.note_key(key)
         try:
             with self._accounting():
-                return self.opener.store().get(stored_key)
+                return self.opener.store().get(stored_key) or b""
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - as in read()

@@ -13,7 +13,6 @@ from django_jinja_bccache.discovery import (
     CachedEngine,
     Source,
     exists,
-    list_templates,
     read_source,
 )
 from django_jinja_bccache.exceptions import StoreError
@@ -114,25 +113,37 @@ class _Warming:
     ) -> WarmReport:
         began = time.perf_counter()
         report = self._report
-        listing = list_templates(self._engine.environment, include, exclude)
+        listing = self._engine.list_templates(include, exclude)
         report.passed_over += listing.passed_over
         report.unlistable += listing.unlistable
         keyed: list[tuple[str, Source]] = []
-        total = len(listing.names)
-        self._compilers.progress = lambda count: progress(count, total)
+        waiting: Sequence[str] = listing.names
+        known = set(waiting)
+        self._compilers.progress = lambda count: progress(count, len(known))
         with Archive(self._engine.cache.storage) as archive:
-            for batch in batches(listing.names):
-                sources = [(self._engine.entry_key(item), item) for item in self._sources(batch)]
-                self._warm_batch(archive, sources)
-                keyed += sources
+            while waiting:
+                for batch in batches(waiting):
+                    found = self._sources(batch)
+                    sources = [(self._engine.entry_key(item), item) for item in found]
+                    self._warm_batch(archive, sources)
+                    keyed += sources
+                waiting = sorted(self._named().intersection(listing.others) - known)
+                known.update(waiting)
             if report.bytes_stored:
                 self._prove(archive, keyed)
             if not include:
                 self._publish(archive, keyed)
         report.passed_over.sort()
-        self._find_dangling(set(listing.names))
+        self._find_dangling(known)
         report.seconds = time.perf_counter() - began
         return report
+
+    def _named(self) -> set[str]:
+        """Return the names that the templates so far include, extend or import."""
+        return {name for item in self._references for name in self._names(*item)}
+
+    def _names(self, source: Source, reference: Reference) -> list[str]:
+        return [self._engine.environment.join_path(name, source.name) for name in reference.names]
 
     def _sources(self, templates: Sequence[str]) -> Iterator[Source]:
         for template in templates:
@@ -253,8 +264,7 @@ class _Warming:
             return
         references: dict[str, set[str]] = {}
         for source, reference in self._references:
-            names = {engine.environment.join_path(name, source.name) for name in reference.names}
-            references.setdefault(source.template, set()).update(names)
+            references.setdefault(source.template, set()).update(self._names(source, reference))
         lifetime = engine.cache.timeout
         try:
             report.packs = publish(
@@ -274,7 +284,7 @@ class _Warming:
         for source, reference in self._references:
             if reference.optional:
                 continue
-            names = [environment.join_path(name, source.name) for name in reference.names]
+            names = self._names(source, reference)
             if not any(name in known or exists(environment, name) for name in names):
                 wanted = " or ".join(repr(name) for name in names)
                 self._report.dangling.append(

@@ -31,7 +31,7 @@ class TestMistakes:
                 {"alais": "default"},
                 "unknown option 'alais' for DjangoBytecodeCache; accepted are: ",
             ),
-            (42, "42 (a int) is not accepted; it must be an alias in CACHES, the dotted path of"),
+            (42, "42 (of type int) is not accepted; it must be an alias in CACHES, the dotted "),
             ({"timeout": "1h"}, "timeout: '1h' is not accepted; it must be a number of seconds"),
             ({"class": "no.such.Class"}, "'no.such.Class' cannot be imported: "),
             ({"class": "jinja2.Environment"}, "\"class\": 'jinja2.Environment' is not accepted; "),

@@ -1,15 +1,17 @@
 """From an alias in CACHES to a store: which store it is, and what it leaves alone."""
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.memcached import PyMemcacheCache
+from django.core.cache.backends.redis import RedisCache
 from django.test import override_settings
 
-from django_jinja_bccache import bridge, register_store
+from django_jinja_bccache import DjangoBytecodeCache, bridge, register_store
 from django_jinja_bccache.exceptions import ConfigurationError, NotSupported, StoreUnavailable
 from django_jinja_bccache.stores.base import StoreUsage
 from django_jinja_bccache.stores.filesystem import FileSystemStore
@@ -25,6 +27,10 @@ class MemcachedOfTheSitesOwn(PyMemcacheCache):
 
 
 OWN = f"{__name__}.MemcachedOfTheSitesOwn"
+
+
+class RedisOfTheSitesOwn(RedisCache):
+    """A subclass of a backend that needs a library."""
 
 
 class ThirdPartyCache(BaseCache):
@@ -54,6 +60,14 @@ def registry(monkeypatch):
     calls.clear()
 
 
+class CacheOfALibrary(BaseCache):
+    """A backend that imports its library when it is made, as Django's PyLibMCCache does."""
+
+    def __init__(self, location, params):
+        super().__init__(params)
+        import no_such_library  # noqa: F401
+
+
 class TestAlias:
     def test_one_that_does_not_exist_is_an_error_that_lists_those_that_do(self):
         present = {"default": {"BACKEND": FILE_BASED}, "pages": {"BACKEND": FILE_BASED}}
@@ -69,6 +83,33 @@ class TestAlias:
             pytest.raises(ConfigurationError, match=r"CACHES\['default'\].*no\.such\.Cache"),
         ):
             bridge.open_store("default", deadline=1, guard=unguarded)
+
+    def test_a_library_that_is_not_installed_is_a_store_out_of_reach(self):
+        caches = {"default": {"BACKEND": f"{__name__}.CacheOfALibrary"}}
+        with (
+            override_settings(CACHES=caches),
+            pytest.raises(StoreUnavailable, match=r"CACHES\['default'\].*no_such_library"),
+        ):
+            bridge.open_store("default", deadline=1, guard=unguarded)
+
+    @pytest.mark.parametrize(
+        ("backend", "library"),
+        [
+            (f"{BACKENDS}.redis.RedisCache", "redis"),
+            (f"{BACKENDS}.memcached.PyLibMCCache", "pylibmc"),
+            (f"{__name__}.RedisOfTheSitesOwn", "redis"),
+        ],
+    )
+    def test_at_start_up_it_is_an_error_that_says_how_to_install_it(
+        self, backend, library, monkeypatch
+    ):
+        monkeypatch.setitem(sys.modules, library, None)  # as if it were not there
+        expected = f"package '{library}'.*pip install 'django-jinja-bccache\\[{library}]'"
+        with (
+            override_settings(CACHES={"default": {"BACKEND": backend}}),
+            pytest.raises(ConfigurationError, match=expected),
+        ):
+            DjangoBytecodeCache("default").validate()
 
     def test_a_directory_that_cannot_be_made_is_a_store_out_of_reach(self, tmp_path):
         (tmp_path / "file").write_text("")

@@ -10,6 +10,7 @@ from django_jinja_bccache import DjangoBytecodeCache
 from django_jinja_bccache.checks import check_pickles
 from testproject.caches import memcached_cache, redis_cache
 from tests.engines import templates_with
+from tests.scripts import run_script
 from tests.sites import BACKEND
 
 BACKENDS = "django.core.cache.backends"
@@ -167,6 +168,17 @@ class TestOthers:
         assert others({"default": MEMCACHED}, TEMPLATES=stock) == ["W009"]
         assert others({"default": MEMCACHED}, {"alias": "default", "release": "r1"}) == []
 
+    def test_a_cache_of_jinja2s_own(self):
+        own = "jinja2.FileSystemBytecodeCache"
+        with_directory = {"class": own, "directory": "/tmp"}
+        assert others({"default": MEMCACHED}, with_directory) == ["W010"]
+        assert others({"default": MEMCACHED}, None) == []
+
+    @pytest.mark.parametrize("kind", ["alias", "files", "sqlite", "tiers"])
+    def test_bytecode_on_this_host_that_may_not_be_read(self, kind):
+        found = run_script(CLOSED, kind).result
+        assert found == {"closed": ["W011"], "open": [], "none": []}
+
     def test_no_engine_is_made_where_no_check_needs_one(self):
         templates = [
             {"BACKEND": BACKEND, "OPTIONS": {"environment": f"{__name__}.made_environment"}}
@@ -188,6 +200,53 @@ class TestOthers:
         assert message.msg.startswith("Engine 'mail' keeps its bytecode in CACHES['default'], a D")
         assert "memcached, Redis or files" in message.hint
         assert message.obj == "TEMPLATES engine 'mail'"
+
+
+CLOSED = f"""
+import json, os, shutil, sys, tempfile
+import django
+from django.conf import settings
+from django.core.checks import run_checks
+
+base = tempfile.mkdtemp()
+files = {{"class": "django_jinja_bccache.FileSystemBytecodeCache", "directory": f"{{base}}/cache"}}
+lite = {{"class": "django_jinja_bccache.SQLiteBytecodeCache", "database_path": f"{{base}}/a.db"}}
+tiers = {{"class": "django_jinja_bccache.TieredBytecodeCache", "local": files, "shared": "far"}}
+options = {{"alias": "default", "files": files, "sqlite": lite, "tiers": tiers}}
+option = options[sys.argv[1]]
+settings.configure(
+    SECRET_KEY="x",
+    INSTALLED_APPS=["django_jinja_bccache"],
+    CACHES={{
+        "default": {{"BACKEND": "{BACKENDS}.filebased.FileBasedCache", "LOCATION": base}},
+        "far": {{"BACKEND": "{BACKENDS}.memcached.PyMemcacheCache", "LOCATION": "127.0.0.1:9"}},
+    }},
+    TEMPLATES=[{{"BACKEND": "{BACKEND}", "OPTIONS": {{"bytecode_cache": option}}}}],
+)
+django.setup()
+
+def fired():
+    return [each.id[-4:] for each in run_checks() if each.id.endswith("W011")]
+
+found = {{"none": fired()}}
+names = {{"alias": "jinja2_bytecode/x", "sqlite": "a.db"}}
+path = os.path.join(base, names.get(sys.argv[1], "cache/x"))
+os.makedirs(os.path.dirname(path), exist_ok=True)
+open(path, "w").close()
+found["open"] = fired()
+os.chmod(path, 0)
+os.chmod(base, 0o755)
+child = os.fork()
+if child == 0:
+    if os.geteuid() == 0:  # whom no mode would stop
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    print(json.dumps(found | {{"closed": fired()}}), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+shutil.rmtree(base)
+"""
 
 
 @pytest.mark.parametrize("deploy", [False, True])

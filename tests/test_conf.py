@@ -44,6 +44,13 @@ class Foreign(jinja2.BytecodeCache):
         self.arguments = kwargs
 
 
+class Needs(jinja2.BytecodeCache):
+    """Somebody else's cache, which takes anything and needs two things."""
+
+    def __init__(self, this, *, that, **kwargs):
+        self.arguments = (this, that, kwargs)
+
+
 class Bare(jinja2.BytecodeCache):
     """Somebody else's cache, which takes nothing."""
 
@@ -150,8 +157,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("value", "expected"),
         [
-            (42, ["42 (a int) is not accepted", FORMS]),
-            (True, ["True (a bool) is not accepted", FORMS]),
+            (42, ["42 (of type int) is not accepted", FORMS]),
+            (True, ["True (of type bool) is not accepted", FORMS]),
             (b"default", ["is not accepted", FORMS]),
             (["default"], ["is not accepted", FORMS]),
             (DjangoBytecodeCache, ["is not accepted", FORMS]),
@@ -165,8 +172,12 @@ class TestRefused:
             ("jinja2.Environment", ["'jinja2.Environment' is no bytecode cache", FORMS]),
             (
                 "django_jinja_bccache.MemcachedBytecodeCache",
-                ["MemcachedBytecodeCache", "'client'"],
+                [
+                    "MemcachedBytecodeCache: required, but missing: 'client'",
+                    "; accepted are: 'client', 'prefix'",
+                ],
             ),
+            ({"class": Needs}, ["Needs: required, but missing: 'this', 'that'."]),
             ({"class": "no.such.Class"}, ["'no.such.Class' cannot be imported"]),
             ({"class": jinja2.Environment}, ['"class"', "a subclass of jinja2.BytecodeCache"]),
             ({"class": None}, ['"class": None is not accepted', "jinja2.BytecodeCache"]),
@@ -182,6 +193,7 @@ class TestRefused:
             ),
             ({"alias": 7}, ["alias: 7 is not accepted", "of type str"]),
             ({"timeout": "1h"}, ["timeout: '1h' is not accepted", "seconds", "or None"]),
+            ({"release": "1", "packs": False}, ["release: it is served from packs"]),
             ({"deadline": 0}, ["deadline: 0 is not accepted", "greater than 0"]),
             ({"key": ""}, ["key: ", "str or bytes that is not empty"]),
             (
@@ -210,9 +222,17 @@ class TestRefused:
                 cache_from(value)
             assert "s3cret" not in str(caught.value)
 
+    def test_nor_does_the_one_about_djangos_own_backend(self):
+        with (
+            override_settings(TEMPLATES=[engine({"key": "s3cret"}, STOCK)]),
+            pytest.raises(ImproperlyConfigured) as caught,
+        ):
+            validate_settings()
+        assert "s3cret" not in str(caught.value)
 
-def engine(value="unset", backend=BACKEND, name="emails"):
-    options = {} if value == "unset" else {"bytecode_cache": value}
+
+def engine(value="unset", backend=BACKEND, name="emails", **options):
+    options |= {} if value == "unset" else {"bytecode_cache": value}
     return {"BACKEND": backend, "NAME": name, "OPTIONS": options}
 
 
@@ -224,7 +244,11 @@ class TestSettings:
             [engine()],
             [engine(None)],
             [engine("sessions"), engine(INSTANCE, STOCK, "stock")],
-            [engine({"any": "thing"}, STOCK), engine(42, "django.template.backends.x.X", "x")],
+            [
+                engine({"any": "thing"}, STOCK, environment="mysite.jinja2.environment"),
+                engine("anything", "django.template.backends.x.X", "x"),
+                engine(object(), STOCK, "duck"),
+            ],
         ],
         ids=["none", "default", "no cache", "alias and instance", "others' own business"],
     )
@@ -242,8 +266,19 @@ class TestSettings:
             (engine(DjangoBytecodeCache("defualt")), "no alias 'defualt'"),
             (engine(DjangoBytecodeCache("defualt"), STOCK), "no alias 'defualt'"),
             (engine({"salt": 1}), "salt: 1 is not accepted"),
+            (engine("default", STOCK), f"'default' is not accepted by {STOCK}"),
+            (engine({"alias": "default"}, STOCK), "a dict is not accepted"),
+            (engine(DjangoBytecodeCache, STOCK), "unless the engine's BACKEND is"),
+            (
+                engine("default", STOCK, environment="jinja2.Environment"),
+                "'default' is not accepted",
+            ),
         ],
-        ids=["alias", "dict", "instance", "instance with Django's own backend", "option"],
+        ids=[
+            *("alias", "dict", "instance", "instance with Django's own backend", "option"),
+            *(f"{what} with Django's own backend" for what in ("alias", "dict", "class")),
+            "alias with Django's own backend and Jinja2's own environment",
+        ],
     )
     def test_what_cannot_be_used_is_refused_with_the_engines_name(self, item, expected):
         with (

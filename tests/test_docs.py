@@ -23,7 +23,7 @@ from django.test import override_settings
 from jinja2 import DictLoader, Environment
 
 import django_jinja_bccache
-from django_jinja_bccache import DjangoBytecodeCache, checks
+from django_jinja_bccache import DjangoBytecodeCache, checks, host_checks
 from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.bridge import _factories, open_store
 from django_jinja_bccache.conf import bytecode_cache_from
@@ -171,14 +171,16 @@ class TestConfiguration:
 
     @pytest.mark.parametrize("name", PUBLIC)
     def test_the_examples_of_the_tables_are_accepted(self, name, accept):
-        not_taken = {"TieredBytecodeCache": ("deadline", "cooldown")}.get(name, ())
+        not_taken = {"TieredBytecodeCache": {"deadline", "cooldown"}}.get(name, set())
         examples = {
             row[0].strip("`"): row[4].strip("`")
             for heading in (name, self.SHARED)
             for row in rows("configuration.md", heading)
         }
-        items = [f'"{key}": {each}' for key, each in examples.items() if key not in not_taken]
-        accept(f'{{"class": {name}, {", ".join(items)}}}')
+        for excluded in ("packs", "release"):  # which do not go together
+            taken = examples.keys() - not_taken - {excluded}
+            items = [f'"{key}": {examples[key]}' for key in taken]
+            accept(f'{{"class": {name}, {", ".join(items)}}}')
 
     @pytest.mark.parametrize("page", ["backends", "configuration", "deployment", "security"])
     def test_the_settings_are_accepted(self, page, accept, tmp_path, monkeypatch):
@@ -197,7 +199,8 @@ class TestConfiguration:
 
 def test_every_check_has_a_row_and_a_section_and_says_whether_it_is_for_deploys():
     def ids(functions) -> set[str]:
-        ours = [each for each in functions if each.__module__ == checks.__name__]
+        modules = {checks.__name__, host_checks.__name__}
+        ours = [each for each in functions if each.__module__ in modules]
         source = "".join(map(inspect.getsource, ours))
         found = re.findall(r'"(?:django_jinja_bccache\.(\w))?(\d{3})"', source)
         return {(kind or "W") + number for kind, number in found}

@@ -56,7 +56,7 @@ parallel preloading
 clearing inspection warming
 explaining
 checks recording
-panels
+host_checks panels
 apps
 management
 management.base

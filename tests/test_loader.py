@@ -9,8 +9,9 @@ import pytest
 from jinja2 import ChoiceLoader, FileSystemLoader, PackageLoader, PrefixLoader
 
 from django_jinja_bccache.directories import named_directories
+from testproject.caches import caches_from
 from tests.raw import raw_store
-from tests.sites import TEMPLATES, site_over
+from tests.sites import TEMPLATES, Site, site_over
 
 NAMES = list(TEMPLATES)
 
@@ -115,8 +116,18 @@ class TestTheOrdinaryPath:
 
     def test_a_release_that_is_not_published_takes_it(self, site):
         released(site, None).manage("warm_bytecode")
-        visit = released(site, "2").visit(*NAMES)
+        visit = released(site, "2").visit(*NAMES, *NAMES)
         assert (visit.compiled, visit.hits) == ([], 4)
+        assert visit.log == (
+            "Release '2' of engine 'jinja2' is not in the bytecode cache: every template's source "
+            "is read until it is. manage.py warm_bytecode publishes it.\n"
+        )
+
+    def test_where_the_store_is_down_nobody_claims_to_know(self, memcached_server, tmp_path):
+        server = memcached_server()
+        site = Site(tmp_path, caches_from(f"memcached://{server.address}", tmp_path))
+        [line] = released(site, "2").visit(*NAMES).log.splitlines()
+        assert "is unavailable" in line
 
     def test_auto_reload_takes_it(self, site):
         site.manage("warm_bytecode")
@@ -125,6 +136,10 @@ class TestTheOrdinaryPath:
         for engine in site.settings["TEMPLATES"]:
             engine["OPTIONS"]["auto_reload"] = True
         assert site.visit("home.html").pages["home.html"] == "changed"
+        site.settings["TEMPLATES"][0]["OPTIONS"]["bytecode_cache"] |= {
+            "release": "never published"
+        }
+        assert site.visit("home.html").log == ""
 
     def test_an_environment_with_other_options_takes_it(self, site):
         site.manage("warm_bytecode")

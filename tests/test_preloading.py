@@ -146,8 +146,8 @@ class TestTheCollector:
         site()
         states = []
         monkeypatch.setattr(
-            "django_jinja_bccache.preloading.list_templates",
-            lambda _: states.append(gc.isenabled()) or 1 / 0,
+            "django_jinja_bccache.discovery.list_templates",
+            lambda *_, **__: states.append(gc.isenabled()) or 1 / 0,
         )
         with pytest.raises(ZeroDivisionError):
             preload()

@@ -12,6 +12,7 @@ import jinja2
 import pytest
 
 from django_jinja_bccache import (
+    CacheEntry,
     CacheStatistics,
     DjangoBytecodeCache,
     FileSystemBytecodeCache,
@@ -216,6 +217,12 @@ class TestEntries:
         now = datetime.now(timezone.utc)
         assert now - timedelta(minutes=1) < entry.created_at <= now
         assert now - timedelta(minutes=1) < entry.accessed_at <= now + timedelta(seconds=1)
+
+    def test_its_repr_leaves_the_bytecode_out(self):
+        moment = datetime.now(timezone.utc)
+        entry = CacheEntry("key", "home.html", "0a", b"marshalled", moment, None)
+        assert "home.html" in repr(entry)
+        assert "marshalled" not in repr(entry)
 
     def test_entries_of_others_and_damaged_ones_are_not_listed(self, backend):
         cache = DjangoBytecodeCache(prefix="mine/")

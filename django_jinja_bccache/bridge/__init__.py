@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from django.core.cache import caches
@@ -48,6 +49,21 @@ def register_store(backend: str, factory: str | Factory) -> None:
             the store is opened.
     """
     _factories[backend] = factory
+
+
+def check_library(alias: str) -> None:
+    """Check that the library is there which an alias's backend imports when it is made or used.
+
+    Raises:
+        ConfigurationError: It is not installed; the message says how to install it.
+    """
+    for base in import_string(caches.settings[alias]["BACKEND"]).__mro__:
+        library = _LIBRARIES.get(f"{base.__module__}.{base.__qualname__}")
+        if library is not None and find_spec(library) is None:
+            raise ConfigurationError(
+                f"CACHES[{alias!r}]: {base.__name__} needs the package {library!r}, which is not "
+                f"installed; python -m pip install 'django-jinja-bccache[{library}]' installs it."
+            )
 
 
 def check_alias(alias: str) -> None:
@@ -101,9 +117,7 @@ def open_store(alias: str, *, deadline: float, guard: Guard) -> Store:
     check_alias(alias)
     try:
         backend: Any = caches[alias]
-    except ImportError as error:  # of the library beneath
-        raise ConfigurationError(f"CACHES[{alias!r}]: {error}") from error
-    except Exception as error:  # some make their directory or open their file at once
+    except Exception as error:  # some import their library or make their directory at once
         raise StoreUnavailable(f"CACHES[{alias!r}]: {type(error).__name__}: {error}") from error
     store = _raw_store(alias, backend, deadline=deadline, guard=guard)
     if store is None:
@@ -159,6 +173,11 @@ def _factory_for(alias: str, backend_class: type) -> Factory | None:
 
 _PACKAGE = "django_jinja_bccache.bridge"
 _BACKENDS = "django.core.cache.backends"
+# Libraries of backends that are imported without them, and the names of our extras.
+_LIBRARIES = {
+    f"{_BACKENDS}.memcached.PyLibMCCache": "pylibmc",
+    f"{_BACKENDS}.redis.RedisCache": "redis",
+}
 register_store(f"{_BACKENDS}.memcached.PyMemcacheCache", f"{_PACKAGE}.memcached.pymemcache_store")
 register_store(f"{_BACKENDS}.memcached.PyLibMCCache", f"{_PACKAGE}.pylibmc.pylibmc_store")
 register_store(f"{_BACKENDS}.filebased.FileBasedCache", f"{_PACKAGE}.local.file_store")

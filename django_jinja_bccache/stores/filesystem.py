@@ -134,7 +134,9 @@ class FileSystemStore:
                 make_directory(self._directory)
                 self._replace(self._path(key), header, encoded, value)
         except OSError as error:
-            raise StoreError(str(error)) from error
+            # The name of a temporary file would be another one each time.
+            told = OSError(error.errno, error.strerror, os.fspath(self._directory))
+            raise StoreError(str(told)) from error
 
     def _replace(self, path: str, *parts: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(

@@ -14,7 +14,7 @@ from django_jinja_bccache.exceptions import (
     ValueTooLarge,
 )
 from django_jinja_bccache.stores.base import StoredItem, StoreUsage
-from django_jinja_bccache.stores.metadump import Address, metadump
+from django_jinja_bccache.stores.metadump import Address, metadump, server_at
 from django_jinja_bccache.stores.pool import Clients
 
 Result = TypeVar("Result")
@@ -93,6 +93,7 @@ class MemcachedStore:
         self._deadline = deadline
         self._expiry = expiry
         self._unavailable = unavailable
+        self._called = server_at(addresses[0]) if len(addresses) == 1 else "memcached"
 
     def get(self, key: str) -> bytes | None:
         """Return the value, None if there is none."""
@@ -197,9 +198,9 @@ class MemcachedStore:
         except NotSupported:
             raise
         except self._unavailable as error:
-            raise StoreUnavailable(f"memcached: {error}") from error
+            raise StoreUnavailable(f"{self._called}: {error}") from error
         except Exception as error:
-            raise StoreError(f"memcached: {type(error).__name__}: {error}") from error
+            raise StoreError(f"{self._called}: {type(error).__name__}: {error}") from error
 
 
 def _set_many(client: Any, items: Mapping[str, bytes], expiry: tuple[int, ...]) -> list[str]:

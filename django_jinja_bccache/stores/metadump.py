@@ -23,6 +23,12 @@ _WALKS = (b"hash", b"all")
 _BUSY_PAUSE = 0.05
 
 
+def server_at(address: Address) -> str:
+    """Return what to call a server in messages."""
+    where = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+    return f"memcached at {where}"
+
+
 def metadump(address: Address, deadline: float) -> Iterator[StoredItem]:
     """List every key of one memcached server.
 
@@ -52,9 +58,9 @@ def metadump(address: Address, deadline: float) -> Iterator[StoredItem]:
                     yield from _items(first, lines, address)
                     return
         except OSError as error:
-            raise StoreUnavailable(f"memcached at {address}: {error}") from error
+            raise StoreUnavailable(f"{server_at(address)}: {error}") from error
         if time.monotonic() > give_up:
-            raise StoreUnavailable(f"memcached at {address} is busy with another listing")
+            raise StoreUnavailable(f"{server_at(address)} is busy with another listing")
         time.sleep(_BUSY_PAUSE)
 
 
@@ -100,7 +106,7 @@ def _items(first: bytes, lines: Iterator[bytes], address: Address) -> Iterator[S
         if not line.startswith(b"key="):
             answer = line.decode("ascii", "replace").strip()
             raise NotSupported(
-                f"memcached at {address} does not list its keys (lru_crawler metadump: {answer})"
+                f"{server_at(address)} does not list its keys (lru_crawler metadump: {answer})"
             )
         yield _item(line)
         line = next(lines, b"")

@@ -164,6 +164,13 @@ class TestStale:
         assert site.visit(*NAMES).compiled == []
         assert old.visit(*NAMES).compiled == ["home.html"]
 
+    def test_how_many_releases_to_keep_is_refused_where_all_would_go(self, file_site):
+        file_site.manage("warm_bytecode")
+        done = file_site.manage("clear_bytecode", "--noinput", "--keep-releases", "2")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--keep-releases goes with --stale" in done.stderr
+        assert file_site.manage("warm_bytecode", "--check").returncode == 0
+
     def test_entries_under_a_key_on_its_way_out_stay(self, file_site):
         file_site.manage("warm_bytecode")
         old = file_site.settings["SECRET_KEY"]
@@ -213,7 +220,8 @@ class TestCachesThatCannotList:
         file_site.settings["CACHES"]["default"] = {"BACKEND": backend}
         done = file_site.python("-c", IN_ONE_PROCESS)
         assert (done.returncode, done.stderr) == (0, "")
-        warmed, cleared, *no_list, again = done.stdout.splitlines(keepends=True)
+        lines = done.stdout.splitlines(keepends=True)
+        warmed, cleared, *no_list, again = [line for line in lines if "memory" not in line]
         assert cleared.startswith("jinja2: removed 4 entries and 1 pack, ")
         assert "".join(no_list) == NO_LIST
         assert " 4 compiled" in warmed

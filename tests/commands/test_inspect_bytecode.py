@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.commands.test_warm_problems import EXTENSION
 from tests.raw import RawFiles, raw_store
 from tests.sites import TEMPLATES
 
@@ -84,6 +85,39 @@ class TestInventory:
         assert (found["broken"], found["stored"]) == (NAMES, [])
         assert found["inventory"]["refused"] == 4
 
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({"SECRET_KEY": "another"}, "were warmed with another signing key"),
+            ({"DEBUG": True}, "were warmed last for another environment"),
+        ],
+        ids=["signing key", "environment"],
+    )
+    def test_why_nothing_is_found(self, site, settings, expected):
+        site.manage("warm_bytecode")
+        assert report(site)["remark"] == ""
+        site.settings |= settings
+        assert expected in report(site)["remark"]
+        done = site.manage("inspect_bytecode")
+        assert expected in " ".join(done.stdout.split())
+        assert max(map(len, done.stdout.splitlines())) <= 80
+
+    def test_that_pages_do_not_use_it(self, site):
+        site.manage("warm_bytecode")
+        found = report(site, DJANGO_JINJA_BCCACHE="off")
+        assert "switched off in the process environment" in found["remark"]
+        assert [published["serves"] for published in found["published"]] == [False]
+
+    def test_what_is_not_text_is_no_template_as_it_is_none_to_warm_bytecode(self, site):
+        site.write("templates/logo.png", b"\x89PNG")
+        site.manage("warm_bytecode")
+        found = report(site)
+        assert (found["templates"], found["broken"]) == (4, [])
+
+    def test_a_template_that_cannot_be_read_is_broken(self, site):
+        (site.directory / "templates/gone.html").symlink_to("nowhere")
+        assert report(site)["broken"] == ["gone.html"]
+
     def test_of_two_releases(self, site):
         site.manage("warm_bytecode")
         site.settings["TEMPLATES"] = [
@@ -162,7 +196,7 @@ class TestExplain:
     def test_it_was_not_there_then(self, site):
         site.manage("warm_bytecode")
         site.write("templates/new.html", "new")
-        assert differences(site, "new.html") == {"template": ("there", "not published")}
+        assert differences(site, "new.html") == {"template": ("present", "not published")}
 
     def test_an_option_differs(self, site):
         site.manage("warm_bytecode")
@@ -204,6 +238,57 @@ class TestExplain:
         assert part == "signing key"
         assert re.fullmatch("[0-9a-f]{16}", here)
         assert re.fullmatch("[0-9a-f]{16}", there)
+
+    def test_it_does_not_compile(self, site):
+        site.write("templates/home.html", "\n{% if %}")
+        reason = explanation(site)["reason"]
+        assert reason == (
+            "It does not compile: Expected an expression, got 'end of statement block', line 2."
+        )
+
+    def test_an_extension_keeps_it_from_being_stored(self, site):
+        site.write("shouting.py", EXTENSION)
+        site.settings["TEMPLATES"] = [
+            site.engine(environment="shouting.make", extensions=["shouting.Folding"])
+        ]
+        site.write("templates/home.html", "{% folded %}")
+        assert explanation(site)["reason"].startswith("It is never stored: an extension needs")
+
+    def test_the_cache_is_switched_off(self, site):
+        site.manage("warm_bytecode")
+        found = report(site, "--explain", "home.html", DJANGO_JINJA_BCCACHE="off")
+        assert found["found"] == ""
+        assert found["reason"] == "The cache is switched off in the process environment."
+
+    def test_a_release_is_served_whatever_the_source_is_now(self, site):
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "release": "r1"})
+        ]
+        site.manage("warm_bytecode")
+        assert explanation(site)["reason"] == ""
+        site.write("templates/home.html", "changed")
+        assert site.visit("home.html").pages["home.html"] != "changed"
+        found = explanation(site)
+        assert found["found"] == "pack"
+        assert found["reason"].startswith("Its source has changed since")
+        assert [each["part"] for each in found["differences"]] == ["source"]
+
+    def test_a_release_is_not_served_where_templates_are_reloaded(self, site):
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "release": "r1"}, auto_reload=True)
+        ]
+        site.manage("warm_bytecode")
+        site.write("templates/home.html", "changed")
+        assert [*differences(site)] == ["source"]
+
+    def test_an_entry_of_its_own_when_another_environment_was_warmed_last(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [site.engine(trim_blocks=True)]
+        site.visit("home.html")
+        found = explanation(site)
+        assert found["found"] == "entry"
+        assert found["reason"] == "It is not in a pack: another environment was warmed last."
+        assert [each["part"] for each in found["differences"]] == ["trim_blocks"]
 
     def test_its_value_is_refused(self, site, raw):
         site.manage("warm_bytecode")

@@ -135,6 +135,28 @@ class TestArguments:
         file_site.manage("warm_bytecode", *arguments)
         assert sorted(file_site.visit(*NAMES).compiled) == sorted({*NAMES} - {*expected})
 
+    def test_a_glob_that_matches_nothing_is_a_mistake(self, file_site):
+        for how in ((), ("--check",)):
+            done = file_site.manage(
+                "warm_bytecode", "--include", "base*", "--include", "shpo/*", *how
+            )
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr == "CommandError: No template matches 'shpo/*'.\n"
+
+    def test_an_engine_without_templates_says_where_it_looked(self, file_site):
+        nowhere = {**file_site.engine(), "DIRS": ["/srv/nowhere"]}
+        file_site.settings["TEMPLATES"] = [nowhere]
+        done = file_site.manage("warm_bytecode")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[1:] == [
+            "  no template is in its directories:",
+            "    /srv/nowhere",
+            "  with APP_DIRS an app's templates are in its folder 'jinja2'",
+        ]
+        file_site.settings["TEMPLATES"] = [{**nowhere, "DIRS": []}]
+        done = file_site.manage("warm_bytecode", "--check")
+        assert done.stdout.splitlines()[1] == "  it has no directories"
+
     def test_an_unknown_engine_is_answered_with_those_that_there_are(self, file_site):
         file_site.settings["TEMPLATES"].append(file_site.engine("mail"))
         done = file_site.manage("warm_bytecode", "--engine", "jinja")
@@ -191,6 +213,47 @@ class TestEngines:
         )
         assert site.visit("templates.html", "stock.html", "django-jinja.html").compiled == []
 
+    @pytest.fixture
+    def mixed_site(self, file_site):
+        """Templates of django-jinja's among those of Django's own engine, as it has them."""
+        site = file_site
+        for name in TEMPLATES:
+            (site.directory / "templates" / name).unlink()
+        site.write("templates/page.jinja", "{% extends 'base.html' %}")
+        site.write("templates/base.html", "{% include 'foot.html' %}")
+        site.write("templates/foot.html", "foot")
+        site.write("templates/djangos.html", "{% load static %}")
+        cache = {
+            "name": "default",
+            "backend": "django_jinja_bccache.DjangoBytecodeCache",
+            "enabled": True,
+        }
+        site.settings["TEMPLATES"] = [
+            site.engine(backend=DJANGO_JINJA, bytecode_cache=cache),
+            {"BACKEND": "django.template.backends.django.DjangoTemplates", "NAME": "django"},
+        ]
+        return site
+
+    def test_templates_that_django_jinja_leaves_to_django_are_left_alone(self, mixed_site):
+        done = mixed_site.manage("warm_bytecode", "-v", "2")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == [
+            "page.jinja",
+            "base.html",
+            "foot.html",
+        ]
+        assert mixed_site.visit("page.jinja").compiled == []
+        assert mixed_site.manage("warm_bytecode", "--check").returncode == 0
+
+    def test_nor_does_any_other_command_mind_them(self, mixed_site):
+        mixed_site.manage("warm_bytecode")
+        report = json.loads(mixed_site.manage("inspect_bytecode", "--format", "json").stdout)
+        assert report["engines"][0]["missing"] == []
+        preloaded = mixed_site.python("-c", PRELOAD)
+        assert (preloaded.stdout, preloaded.stderr) == ("3 {}\n", "")
+        stale = mixed_site.manage("clear_bytecode", "--stale", "--noinput")
+        assert stale.stdout.startswith("jinja2: removed 0 entries")
+
     def test_engines_of_other_backends_have_packs_of_their_own(self, file_site):
         file_site.imports = "from django_jinja_bccache import DjangoBytecodeCache"
         for name in ("one", "two"):
@@ -240,6 +303,13 @@ class TestEngines:
         assert file_site.visit(*NAMES).compiled == []
 
 
+PRELOAD = """
+import django
+django.setup()
+from django_jinja_bccache import preload
+for report in preload():
+    print(report.templates, report.failed)
+"""
 PREFIXES = """
 from jinja2 import DictLoader, Environment, PrefixLoader
 

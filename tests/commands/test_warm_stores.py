@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 from unittest.mock import ANY
 
@@ -48,7 +49,8 @@ class TestDown:
             done = site.manage("warm_bytecode", *arguments)
             assert (done.returncode, done.stdout) == (1, "")
             assert done.stderr == (
-                "jinja2: the cache cannot be used: memcached: [Errno 111] Connection refused\n"
+                f"jinja2: the cache cannot be used: memcached at {server.address}: [Errno 111]\n"
+                "  Connection refused\n"
             )
 
     def test_a_directory_that_cannot_be_made_is_named(self, file_site):
@@ -74,7 +76,7 @@ class TestDown:
         assert report["engines"][0] == {
             "engine": "far",
             "ok": False,
-            "error": "memcached: [Errno 111] Connection refused",
+            "error": f"memcached at {server.address}: [Errno 111] Connection refused",
         }
         assert report["engines"][1]["compiled"] == NAMES
 
@@ -121,8 +123,53 @@ class TestForgetful:
         done = file_site.manage("warm_bytecode")
         assert (done.returncode, gone(done.stderr)) == (1, {*NAMES})
 
+    def test_a_cache_in_the_commands_own_memory_is_said_to_be_one(self, file_site):
+        file_site.settings["CACHES"] = {"default": {"BACKEND": LOCMEM}}
+        done = file_site.manage("warm_bytecode")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[1:] == [
+            "  no other process has it: CACHES['default'] is in this one's memory"
+        ]
+        assert "memory" not in file_site.manage("warm_bytecode", "--dry-run").stdout
+
+    def test_check_tells_of_a_template_that_one_of_two_tiers_lacks(self, file_site):
+        place = file_site.directory / "local"
+        local = {"class": "django_jinja_bccache.FileSystemBytecodeCache", "directory": str(place)}
+        tiered = {
+            "class": "django_jinja_bccache.TieredBytecodeCache",
+            "local": local,
+            "shared": "default",
+        }
+        file_site.settings["TEMPLATES"] = [file_site.engine(bytecode_cache=tiered)]
+        file_site.manage("warm_bytecode")
+        shutil.rmtree(place)
+        done = file_site.manage("warm_bytecode", "--check", "--include", "base*")
+        assert done.stderr == "jinja2: base.html: no valid entry in one of the two tiers\n"
+
 
 class TestRefusals:
+    @pytest.fixture
+    def barred_site(self, tmp_path):
+        """A site with five templates and a directory in which not even root makes a file."""
+        option = {"class": "django_jinja_bccache.FileSystemBytecodeCache", "directory": "/sys"}
+        site = Site(tmp_path / "site", caches_from(f"file://{tmp_path}/cache", tmp_path), option)
+        site.write("templates/more.html", "more")
+        return site
+
+    def test_what_a_store_says_of_every_template_is_said_once(self, barred_site):
+        done = barred_site.manage("warm_bytecode")
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[1:] == ["  5 failed"]
+        *lines, place = done.stderr.splitlines()
+        message = " ".join(line.strip() for line in lines)
+        assert message.startswith("jinja2: base.html: [Errno ")
+        assert message.endswith("'/sys' (and 4 more templates: the same)")
+        assert place == "  /srv/site/templates/base.html"
+
+    def test_with_more_verbosity_it_is_said_of_each(self, barred_site):
+        done = barred_site.manage("warm_bytecode", "-v", "2")
+        assert done.stderr.count(" denied: '/sys'") + done.stderr.count(" system: '/sys'") == 5
+
     def test_a_template_too_large_is_named_and_the_rest_is_stored(self, memcached, tmp_path):
         site = Site(tmp_path, caches_from(f"memcached://{memcached.address}", tmp_path))
         site.write("templates/big.html", noise(3_000_000))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.stores.filesystem import FileSystemStore
 from tests.scripts import ROOT, run_script
 from tests.stores.contract import eventually
@@ -104,6 +105,11 @@ print(json.dumps({
         directory,
     )
     assert done.result == {"set": "StoreError", "get": "old", "set_many": ["big"], "files": 2}
+
+
+def test_a_directory_that_takes_no_file_is_named_and_no_temporary_file():
+    with pytest.raises(StoreError, match=r": '/sys'$"):  # in which not even root makes one
+        FileSystemStore("/sys").set("key", b"1", None)
 
 
 def test_a_directory_that_may_not_be_written_is_still_read():

@@ -20,6 +20,8 @@ from django_jinja_bccache.management.base import (
     size,
 )
 
+_KEPT_RELEASES = 3
+
 
 class Command(EngineCommand):
     help = (
@@ -38,10 +40,9 @@ class Command(EngineCommand):
         parser.add_argument(
             "--keep-releases",
             type=not_negative,
-            default=3,
             metavar="N",
-            help="with --stale: keep the newest N publishes of each engine, beside the present "
-            "one (default: %(default)s)",
+            help="only with --stale: keep the newest N publishes of each engine, beside the "
+            f"present one (default: {_KEPT_RELEASES})",
         )
         parser.add_argument(
             "--dry-run",
@@ -57,6 +58,13 @@ class Command(EngineCommand):
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        if options["keep_releases"] is None:
+            options["keep_releases"] = _KEPT_RELEASES
+        elif not options["stale"]:
+            raise CommandError(
+                "--keep-releases goes with --stale; without that, everything is removed.",
+                returncode=USAGE,
+            )
         engines = self.engines(options["engines"])
         if options["interactive"] and not options["dry_run"]:
             self._confirm(engines, stale=options["stale"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -81,6 +82,8 @@ class Command(EngineCommand):
 
     def _print(self, report: InspectReport, verbosity: int) -> None:
         self.stdout.write(f"{report.engine}: {report.cache}")
+        if report.remark:
+            self._sentence(report.remark)
         self._row("templates", f"{report.templates:,}")
         for what in ("stored", "stale", "missing", "broken"):
             names = getattr(report, what)
@@ -96,6 +99,10 @@ class Command(EngineCommand):
             limit = "" if report.max_size is None else f" of {size(report.max_size)}"
             self._row("whole store", size(report.size) + limit)
         self._print_published(report.published)
+
+    def _sentence(self, text: str) -> None:
+        indented = textwrap.wrap(text, 80, initial_indent="  ", subsequent_indent="  ")
+        self.stdout.write("\n".join(indented))
 
     def _row(self, name: str, value: str) -> None:
         self.stdout.write(f"  {name:14}{value}")
@@ -136,12 +143,13 @@ class Command(EngineCommand):
         when = f", stored {_text(explanation.created)}" if explanation.created else ""
         self.stdout.write(f"{explanation.engine}: {explanation.template}: {verdict}{when}")
         if explanation.reason:
-            self.stdout.write(f"  {explanation.reason}")
+            self._sentence(explanation.reason)
         for name, value in explanation.parts.items():
             self._row(name, value)
         if explanation.differences:
             when = f", {_text(explanation.warmed)}" if explanation.warmed else ""
-            self.stdout.write(f"  What differs from what was warmed last{when}:")
+            what = "the release" if explanation.found == "pack" else f"what was warmed last{when}"
+            self.stdout.write(f"  What differs from {what}:")
         for part, here, there in explanation.differences:
             self.stdout.write(f"    {part}")
             self.stdout.write(f"      here   {here}")

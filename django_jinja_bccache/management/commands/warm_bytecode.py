@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
+from django.template import engines
 
+from django_jinja_bccache.checks import aliases_in_memory
+from django_jinja_bccache.directories import named_directories
 from django_jinja_bccache.discovery import CachedEngine
 from django_jinja_bccache.exceptions import BytecodeCacheError, ReleaseChanged
 from django_jinja_bccache.management.base import (
     BROKEN,
+    USAGE,
     EngineCommand,
     amount,
     not_negative,
@@ -22,7 +28,10 @@ from django_jinja_bccache.reports import Problem, WarmReport
 from django_jinja_bccache.warming import check, warm
 
 _NOT_THERE = "no valid entry in the cache"
+_NOT_IN_BOTH = "no valid entry in one of the two tiers"
 _GONE = "stored, but gone from the cache"
+# So many templates with the same problem are named one by one.
+_FEW = 3
 
 
 class Command(EngineCommand):
@@ -73,7 +82,11 @@ class Command(EngineCommand):
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        results = [self._run(engine, options) for engine in self.engines(options["engines"])]
+        chosen = self.engines(options["engines"])
+        for pattern in options["include"]:
+            if not any(engine.list_templates([pattern]).names for engine in chosen):
+                raise CommandError(f"No template matches {pattern!r}.", returncode=USAGE)
+        results = [self._run(engine, options) for engine in chosen]
         ok = all(result["ok"] for result in results)
         if options["format"] == "json":
             self.print_json({"ok": ok, "engines": results})
@@ -105,27 +118,39 @@ class Command(EngineCommand):
         except BytecodeCacheError as error:
             return self.cannot_use("the cache", engine, error)
         if options["format"] == "text":
-            self._print(report, options)
+            self._print(engine, report, options)
         return asdict(report) | {"ok": report.ok}
 
-    def _print(self, report: WarmReport, options: dict[str, Any]) -> None:
+    def _print(self, engine: CachedEngine, report: WarmReport, options: dict[str, Any]) -> None:
         if options["verbosity"] > 0:
             self.stdout.write(f"{report.engine}: {self._summary(report, options)}")
-            for line in self._remarks(report, options):
+            for line in (*self._remarks(report, options), *_surprises(engine, report, options)):
                 self.stdout.write(f"  {line}")
         if options["verbosity"] > 1:
             for verb, templates in self._listing(report, options).items():
                 for template in templates:
                     self.stdout.write(f"  {verb:16}{template}")
-        for problem in (*report.failed, *report.dangling):
-            self.problem(
-                f"{report.engine}: {problem.template}: {problem.message}", _place(problem)
-            )
+        self._print_problems(report, every=options["verbosity"] > 1)
         if report.unpublished:
             self.problem(f"{report.engine}: {report.unpublished}")
-        missing = _NOT_THERE if options["check"] else _GONE
+        there_is_none = _NOT_IN_BOTH if engine.cache.nested_caches else _NOT_THERE
+        missing = there_is_none if options["check"] else _GONE
         for template in report.missing:
             self.problem(f"{report.engine}: {template}: {missing}")
+
+    def _print_problems(self, report: WarmReport, *, every: bool) -> None:
+        # A store that takes nothing has the same to say of every template.
+        alike = Counter(problem.message for problem in report.failed if problem.lineno is None)
+        told: set[str] = set()
+        for problem in (*report.failed, *report.dangling):
+            more = alike[problem.message] - 1 if problem.lineno is None and not every else 0
+            if more > _FEW and problem.message in told:
+                continue
+            text = f"{report.engine}: {problem.template}: {problem.message}"
+            if more > _FEW:
+                told.add(problem.message)
+                text += f" (and {more:,} more templates: the same)"
+            self.problem(text, _place(problem))
 
     def _summary(self, report: WarmReport, options: dict[str, Any]) -> str:
         templates = amount(len(report.templates), "template")
@@ -179,6 +204,19 @@ class Command(EngineCommand):
             "without source": report.without_source,
             "passed over": report.passed_over,
         }
+
+
+def _surprises(engine: CachedEngine, report: WarmReport, options: dict[str, Any]) -> Iterator[str]:
+    """Yield what somebody who has only just begun may not expect."""
+    if not (report.templates or report.failed or report.unlistable):
+        directories = named_directories(engine.environment.loader).values()
+        yield "no template is in its directories:" if directories else "it has no directories"
+        yield from (f"  {directory}" for directory in directories)
+        folder = getattr(engines[engine.name], "app_dirname", None)
+        if folder is not None:
+            yield f"with APP_DIRS an app's templates are in its folder {folder!r}"
+    for alias in aliases_in_memory(engine.cache) if _writes(options) else ():
+        yield f"no other process has it: CACHES[{alias!r}] is in this one's memory"
 
 
 def _is_watched(options: dict[str, Any]) -> bool:
