@@ -1,10 +1,11 @@
 """Clients that a user has made: what they can do, how long they may take, what a fork does."""
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import cachelib
 import diskcache
+import pymemcache
 import pytest
 
 from django_jinja_bccache import MemcachedBytecodeCache
@@ -108,6 +109,13 @@ class TestWhatAClientCanDo:
         cache = MemcachedBytecodeCache(GetSetAndDelete(), **KEY)
         with pytest.raises(NotSupported, match="keys of GetSetAndDelete cannot be listed"):
             cache.clear()
+
+    def test_what_is_refused_is_told_where_the_client_passes_over_errors(self, memcached):
+        values = {"small": b"1", "large": bytes(2_000_000), "other": b"2"}
+        with closing(pymemcache.Client(memcached.address, ignore_exc=True)) as client:
+            store = own_client(client)
+            assert store.set_many(values, 100) == ["large"]
+            assert store.get_many(list(values)) == {"small": b"1", "other": b"2"}
 
     def test_it_tells_no_statistics_that_it_does_not_have(self):
         assert MemcachedBytecodeCache(GetAndSet(), **KEY).statistics.size is None
