@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, ClassVar
@@ -36,7 +37,7 @@ _SWITCH = "DJANGO_JINJA_BCCACHE"
 _SWITCHES = ("", "on", "off", "read-only")
 
 
-class StoreBytecodeCache(BytecodeCache):
+class StoreBytecodeCache(ABC, BytecodeCache):
     """The base of all bytecode caches, which differ in their stores.
 
     Environments, threads and forked processes may share an instance. Copying it, even with
@@ -115,6 +116,7 @@ class StoreBytecodeCache(BytecodeCache):
     def __deepcopy__(self, memo: object) -> Self:
         return self
 
+    @abstractmethod
     def open_store(self, *, deadline: float, guard: Guard) -> Store:
         """Return a store for this cache's entries.
 
@@ -122,7 +124,6 @@ class StoreBytecodeCache(BytecodeCache):
             deadline: Seconds that one operation may take, where the client can be told.
             guard: To be called with each part that may fail by itself, and its name.
         """
-        raise NotImplementedError
 
     def get_cache_key(self, name: str, filename: str | None = None) -> str:  # noqa: ARG002
         """Return a digest of the template's name, and of nothing else.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import CodeType
 from typing import Any
 
@@ -202,13 +202,8 @@ class EntryStorage:
         """
         found: dict[str, bytes] = {}
         owners = self._owners(keys)
-        try:
-            with self._accounting():
-                found = ask(self.opener.store(), list(owners))
-        except ConfigurationError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as in read()
-            self._store_failed(error, keys[0], None)
+        with self._surviving(keys[0]):
+            found = ask(self.opener.store(), list(owners))
         candidates: dict[str, list[Candidate]] = {}
         for stored_key, (key, signing_key) in owners.items():
             if stored_key in found:
@@ -221,14 +216,20 @@ class EntryStorage:
         A failure of the store is counted, and None is returned.
         """
         stored_key = self.note_key(key)
+        with self._surviving(key):
+            return self.opener.store().get(stored_key) or b""
+        return None
+
+    @contextmanager
+    def _surviving(self, key: str) -> Iterator[None]:
+        """Count a failure of the store, and go on without what was asked for."""
         try:
             with self._accounting():
-                return self.opener.store().get(stored_key) or b""
+                yield
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - as in read()
             self._store_failed(error, key, None)
-        return None
 
     def write(self, key: str, payload: bytes, label: Label) -> None:
         """Store one template's code. What the store refuses is counted and logged."""

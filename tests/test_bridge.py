@@ -321,6 +321,14 @@ class TestRegisteredStore:
         with pytest.raises(ConfigurationError, match=r"no\.such\.factory"), opened(THIRD_PARTY):
             raise AssertionError
 
+    def test_a_setting_that_it_refuses_is_an_error_and_no_outage(self, registry):
+        def refuse(backend, **_):
+            raise ConfigurationError("LOCATION: 7 is not accepted")
+
+        register_store(THIRD_PARTY, refuse)
+        with pytest.raises(ConfigurationError, match="7 is not accepted"), opened(THIRD_PARTY):
+            raise AssertionError
+
     def test_one_that_fails_is_a_store_out_of_reach(self, registry):
         register_store(THIRD_PARTY, lambda backend, **_: {}["no such key"])
         with pytest.raises(StoreUnavailable, match="KeyError: 'no such"), opened(THIRD_PARTY):

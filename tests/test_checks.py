@@ -28,6 +28,10 @@ def made_environment(**options) -> jinja2.Environment:
     return jinja2.Environment(**options)
 
 
+def broken_environment(**options):
+    raise RuntimeError("no such environment")
+
+
 class MemcachedOfTheSitesOwn(PyMemcacheCache):
     """Of a class that this package does not know."""
 
@@ -130,13 +134,21 @@ class TestOthers:
         assert others({"default": {**bare, "KEY_FUNCTION": str}}, deploy=True) == []
         assert others({"default": bare}) == []
 
-    @pytest.mark.parametrize("kind", ["alias", "files", "sqlite"])
+    @pytest.mark.parametrize("kind", ["alias", "files", "sqlite", "tiers"])
     def test_bytecode_on_this_host_that_was_warmed_with_another_key(self, file_site, kind):
         package = "django_jinja_bccache"
         option = {
             "alias": "default",
             "files": {"class": f"{package}.FileSystemBytecodeCache", "directory": "c"},
             "sqlite": {"class": f"{package}.SQLiteBytecodeCache", "database_path": "c.sqlite3"},
+            "tiers": {
+                "class": f"{package}.TieredBytecodeCache",
+                "local": {
+                    "class": f"{package}.FileSystemBytecodeCache",
+                    "directory": str(file_site.directory / "local"),
+                },
+                "shared": "default",
+            },
         }[kind]
         for name in ("directory", "database_path"):
             if name in option:
@@ -191,6 +203,15 @@ class TestOthers:
         with override_settings(CACHES={"default": few}, TEMPLATES=templates):
             run_checks(tags=["caches"])
         assert len(made) == 1
+
+    def test_an_engine_that_cannot_be_made_keeps_no_other_check_from_its_say(self):
+        templates = [
+            {"BACKEND": BACKEND, "OPTIONS": {"environment": f"{__name__}.broken_environment"}}
+        ]
+        few = {**DATABASE, "OPTIONS": {"MAX_ENTRIES": 1}}
+        with override_settings(CACHES={"default": few}, TEMPLATES=templates):
+            found = run_checks(tags=["caches"])
+        assert [message.id for message in found] == ["django_jinja_bccache.W001"]
 
     def test_each_has_a_hint_and_names_the_engine(self):
         templates = [{"BACKEND": BACKEND, "NAME": "mail"}]

@@ -2,7 +2,7 @@
 
 import pytest
 from django.test import override_settings
-from jinja2 import ChoiceLoader, DictLoader, FunctionLoader
+from jinja2 import ChoiceLoader, DictLoader, Environment, FunctionLoader, ModuleLoader
 
 from django_jinja_bccache import DjangoBytecodeCache
 from django_jinja_bccache.clearing import clear, clear_stale
@@ -13,6 +13,13 @@ from tests.raw import raw_store
 from tests.sites import cached_engine
 
 SOURCES = {"a.html": "{{ a }}", "b.html": "{{ b }}", "c.html": "{{ c }}"}
+
+
+class CompiledTemplates(ModuleLoader):
+    """A site's own, which knows what it has."""
+
+    def list_templates(self):
+        return ["a.html"]
 
 
 def engine(sources: dict[str, str] = SOURCES, name: str = "one", **options) -> CachedEngine:
@@ -167,6 +174,16 @@ class TestClearStale:
         assert clear_stale(one).entries == 2
         assert is_warm(one)
         assert check(old).missing == ["a.html", "gone.html"]
+
+    def test_what_a_loader_has_compiled_already_needs_no_entry(self, backend, tmp_path):
+        engine()
+        compiled = Environment(loader=DictLoader({"a.html": SOURCES["a.html"]}))
+        compiled.compile_templates(tmp_path / "compiled", zip=None)
+        modules = CompiledTemplates(tmp_path / "compiled")
+        one = cached_engine(ChoiceLoader([modules, DictLoader(SOURCES)]), "one")
+        warm(one)
+        assert clear_stale(one, keep_releases=0).entries == 1
+        assert is_warm(one)
 
     def test_what_present_templates_of_other_engines_use_stays(self, backend):
         one, other = engine(), engine({"d.html": "d"}, "other", autoescape=True)

@@ -145,6 +145,21 @@ def test_a_chain_of_functions_is_described_to_its_end():
     assert one != other
 
 
+def test_a_function_may_refer_to_what_its_maker_has_not_set_yet():
+    module = in_module(
+        "def made(late):\n"
+        "    def f(self): return text\n"
+        "    if late is not None: text = late\n"
+        "    return f\n"
+        "class C: f = made(None)\n"
+        "class D: f = made(None)\n"
+        "D.__qualname__ = 'C'\n"
+        "class E: f = made('set')\n"
+        "E.__qualname__ = 'C'\n"
+    )
+    assert describe(module.C) == describe(module.D) != describe(module.E)
+
+
 def test_functions_that_call_each_other_are_described_once():
     module = in_module("def f(): return g()\ndef g(): return f()\nclass C: f = f; g = g")
     assert len(describe(module.C)) == 4

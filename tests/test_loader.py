@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from jinja2 import ChoiceLoader, FileSystemLoader, PackageLoader, PrefixLoader
 
-from django_jinja_bccache.directories import named_directories
+from django_jinja_bccache.directories import named_directories, root_and_path
 from testproject.caches import caches_from
-from tests.raw import raw_store
+from tests.raw import RawFiles, raw_store
 from tests.sites import TEMPLATES, Site, site_over
 
 NAMES = list(TEMPLATES)
@@ -45,6 +45,21 @@ cache = engines.all()[0].env.bytecode_cache.statistics
 print(json.dumps([touched, pages, cache.hits, cache.misses]))
 """
 
+# Replaces pack 0 by one of a later version of marshal's format.
+REPACK = """
+import django, json
+django.setup()
+from django.template import engines
+from django_jinja_bccache.archive import Archive
+
+environment = engines["jinja2"].env
+cache = environment.bytecode_cache
+key = cache.published.scope(environment).prefix + "0"
+with Archive(cache.storage) as archive:
+    [copy] = archive.copies([key])[key]
+    archive.store_pack(key, b"\\xfenot known here", bytes(copy.unsealed.label))
+"""
+
 
 def released(site, release="1"):
     """Give the site's engine the name of a release."""
@@ -73,6 +88,18 @@ class TestSources:
             "-c", WATCHED, str(site.directory / "templates"), *NAMES
         ).result
         assert (touched, pages, hits, misses) == ([], before, 4, 0)
+
+    def test_the_loader_lists_and_reads_them_for_whoever_asks(self, site):
+        site.manage("warm_bytecode")
+        names, source = site.python(
+            "-c",
+            "import django, json; django.setup()\n"
+            "from django.template import engines\n"
+            "environment = engines['jinja2'].env\n"
+            "source = environment.loader.get_source(environment, 'home.html')[0]\n"
+            "print(json.dumps([environment.list_templates(), source]))",
+        ).result
+        assert (names, source) == (NAMES, TEMPLATES["home.html"])
 
     def test_without_a_release_each_is(self, site):
         released(site, None).manage("warm_bytecode")
@@ -203,6 +230,16 @@ class TestPlaces:
         assert here["shop/jinja2#1"] == "/srv/here/other/shop/jinja2"
         assert Path(here["catalogue/jinja2#0"]).is_dir()
 
+    def test_a_file_is_in_the_first_directory_that_it_is_below_or_in_none(self):
+        directories = named_directories(FileSystemLoader(["/srv/a/shop", "/srv/b/blog"]))
+        for filename, expected in {
+            "/srv/a/shop/page.html": ("a/shop#0", ""),
+            "/srv/b/blog/2026/page.html": ("b/blog#0", "2026/page.html"),
+            "/srv/a/shopping/page.html": ("", ""),
+            None: ("", ""),
+        }.items():
+            assert root_and_path("page.html", filename, directories) == expected
+
 
 class TestALife:
     def test_releases_live_side_by_side_and_one_goes_back_to_an_earlier(self, site):
@@ -267,6 +304,20 @@ class TestALife:
         site.write("templates/home.html", TEMPLATES["home.html"])
         after = site.visit(*NAMES)
         assert (after.pages, after.compiled) == (before.pages, [])
+
+    def test_one_that_another_python_wrote_is_published_though_nobody_can_read_it(
+        self, file_site, tmp_path
+    ):
+        site, raw = released(file_site), RawFiles(tmp_path / "cache")
+        site.manage("warm_bytecode")
+        assert site.python("-c", REPACK).returncode == 0
+        [index] = [key for key in list(raw.keys()) if key.endswith(".index")]
+        raw.plant(index, b"")
+        found = json.loads(site.manage("inspect_bytecode", "--format", "json").stdout)
+        [published] = found["engines"][0]["published"]
+        assert (published["release"], published["stored"]) == ("1", 0)
+        visit = site.visit(*NAMES)
+        assert (visit.hits, visit.compiled) == (4, [])
 
     def test_clear_stale_keeps_as_many_releases_as_it_is_told(self, site):
         for release in "1234":

@@ -92,6 +92,24 @@ class TestWorkers:
         report, _ = warmed(large_site, "--jobs", "2")
         assert report["remark"] == "another process would have other options of the environment"
         assert (report["jobs"], len(report["compiled"])) == (1, 63)
+        large_site.manage("clear_bytecode", "--noinput")
+        assert large_site.manage("warm_bytecode", "--jobs", "2").stdout.splitlines()[1] == (
+            f"  --jobs made 1: {report['remark']}"
+        )
+
+    def test_one_whose_parent_is_gone_ends_by_itself_without_a_word(self, file_site):
+        script = """if True:
+            import json, django
+            django.setup()
+            from django_jinja_bccache.discovery import cached_engines
+            from django_jinja_bccache.parallel import _Worker
+            worker = _Worker(*cached_engines())
+            assert worker.answer() == {}  # it has begun
+            worker.connection.close()
+            print(json.dumps(worker._process.wait(30)))
+        """
+        done = file_site.python("-c", script)
+        assert (done.result, done.stderr) == (0, "")
 
 
 def test_settings_that_no_other_process_could_import_mean_one_process(backend):

@@ -11,7 +11,7 @@ from django.test import override_settings
 from django_jinja_bccache import DjangoBytecodeCache, FileSystemBytecodeCache
 from django_jinja_bccache.bytecode import Label, payload_of
 from django_jinja_bccache.entry import SigningKey, seal, unseal
-from django_jinja_bccache.exceptions import StoreError
+from django_jinja_bccache.exceptions import ConfigurationError, StoreError
 from testproject.caches import caches_from, memcached_cache
 from tests.scripts import run_script
 
@@ -156,6 +156,16 @@ class TestFailures:
             mine.read(KEY, "a.html")
         with pytest.raises(StoreError):
             mine.write(KEY, payload, LABEL)
+
+    def test_a_setting_that_cannot_be_used_is_none_and_is_raised(self, payload):
+        mine = storage(alias="nowhere", key="k")
+        for use in (
+            lambda: mine.read(KEY, "a.html"),
+            lambda: mine.write(KEY, payload, LABEL),
+            lambda: mine.fetch_note("note"),
+        ):
+            with pytest.raises(ConfigurationError, match="no alias 'nowhere' in CACHES"):
+                use()
 
     def test_a_store_that_cannot_be_opened_is_one_warning_per_outage(
         self, tmp_path, caplog, payload

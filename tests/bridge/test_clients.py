@@ -1,10 +1,11 @@
 """Clients that a user has made: what they can do, how long they may take, what a fork does."""
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import cachelib
 import diskcache
+import pymemcache
 import pytest
 
 from django_jinja_bccache import MemcachedBytecodeCache
@@ -108,6 +109,29 @@ class TestWhatAClientCanDo:
         cache = MemcachedBytecodeCache(GetSetAndDelete(), **KEY)
         with pytest.raises(NotSupported, match="keys of GetSetAndDelete cannot be listed"):
             cache.clear()
+
+    def test_what_is_refused_is_told_where_the_client_passes_over_errors(self, memcached):
+        values = {"small": b"1", "large": bytes(2_000_000), "other": b"2"}
+        with closing(pymemcache.Client(memcached.address, ignore_exc=True)) as client:
+            store = own_client(client)
+            assert store.set_many(values, 100) == ["large"]
+            assert store.get_many(list(values)) == {"small": b"1", "other": b"2"}
+
+    def test_a_server_that_goes_away_after_a_refusal_is_no_refusal(self, memcached, proxy):
+        """The values of a batch that was refused are stored one by one."""
+        through = proxy(memcached.address)
+
+        class LastWords(pymemcache.Client):
+            def set_multi(self, *arguments, **options):
+                try:
+                    return super().set_multi(*arguments, **options)
+                finally:
+                    through.mode = "refuse"
+
+        with closing(LastWords(through.address)) as client:
+            store = own_client(client)
+            with pytest.raises(StoreUnavailable):
+                store.set_many({"large": bytes(2_000_000), "small": b"1"}, 100)
 
     def test_it_tells_no_statistics_that_it_does_not_have(self):
         assert MemcachedBytecodeCache(GetAndSet(), **KEY).statistics.size is None

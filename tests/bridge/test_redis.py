@@ -42,6 +42,13 @@ class OwnPool(redis_py.ConnectionPool):
         return super().make_connection()
 
 
+class PoolOfAnotherKind(redis_py.ConnectionPool):
+    """A pool of a site's own, whose connections come from a function."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(lambda **connection: redis_py.Connection(**connection), **options)
+
+
 class OwnConnection(redis_py.Connection):
     """A class of connections of a site's own."""
 
@@ -117,6 +124,14 @@ class TestAlias:
         with opened(DJANGO_REDIS, LOCATION=redis.url, OPTIONS=options) as store:
             store.set("key", b"1", 100)
             assert store.get("key") == b"1"
+            with pytest.raises(NotSupported):
+                list(store.scan(""))
+
+    def test_so_is_a_pool_whose_connections_are_of_no_known_class(self, redis):
+        options = {"pool_class": f"{__name__}.PoolOfAnotherKind"}
+        with opened(REDIS, LOCATION=redis.url, OPTIONS=options) as store:
+            store.set("key", b"1", 100)
+            assert store.get("key") == caches["default"].get("key") == b"1"
             with pytest.raises(NotSupported):
                 list(store.scan(""))
 

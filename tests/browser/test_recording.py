@@ -1,6 +1,7 @@
 """What the panel takes down, without a browser: what a page can hardly be made to show."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from django.template.loader import render_to_string
 from django.test import RequestFactory
+from django.utils.html import strip_tags
 
 from django_jinja_bccache import panels
 from django_jinja_bccache.panels import BytecodeCachePanel
@@ -87,6 +89,7 @@ def test_requests_at_the_same_time_are_kept_apart(cache, panel):
         ({"kind": "oversize", "size": 10}, {"refusal": "too large", "size": 10, "storing": None}),
         ({"kind": "kept"}, {"refusal": "not to be shared", "reason": "kept from storing"}),
         ({"kind": "error", "reason": "broken pipe"}, {"refusal": "failed", "compiling": None}),
+        ({"kind": "compiled", "seconds": 0.25}, {"refusal": "", "compiling": 250.0}),
         ({"kind": "rejected", "reason": "damaged"}, {"refusal": ""}),
     ],
     ids=lambda value: value.get("kind", "-"),
@@ -110,6 +113,15 @@ def test_names_that_no_page_can_be_encoded_with(cache, panel):
     assert names == ["\\udcff.html", "(made by hand)"]
     for name in names:
         name.encode()
+
+
+def test_a_cache_whose_entries_never_expire_says_so(cache, panel):
+    cache.timeout = None
+    panel.enable_instrumentation()
+    record(cache, "hit", origin="store")
+    stats(panel)
+    text = render_to_string(panel.template, panel.saved, using="django")
+    assert re.search(r"timeout\W.*?for ever", strip_tags(text), re.DOTALL)
 
 
 def test_a_release_is_named(cache, panel):

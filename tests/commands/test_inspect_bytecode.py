@@ -4,7 +4,9 @@ import json
 import re
 
 import pytest
+from jinja2 import DictLoader, Environment
 
+from testproject.caches import memcached_cache
 from tests.commands.test_warm_problems import EXTENSION
 from tests.raw import RawFiles, raw_store
 from tests.sites import TEMPLATES
@@ -33,6 +35,21 @@ def differences(site, template="home.html") -> dict:
     found = explanation(site, template)
     assert found["found"] == ""
     return {each["part"]: (each["here"], each["there"]) for each in found["differences"]}
+
+
+def compile_home(site, directory):
+    """Have the site's loader serve home.html without its source."""
+    compiled = Environment(loader=DictLoader(TEMPLATES))
+    compiled.compile_templates(directory, zip=None, filter_func=lambda name: name == "home.html")
+    site.write(
+        "site_environment.py",
+        "from jinja2 import ChoiceLoader, Environment, ModuleLoader\n"
+        "def environment(**options):\n"
+        f"    compiled = ModuleLoader({str(directory)!r})\n"
+        "    loader = ChoiceLoader([compiled, options.pop('loader')])\n"
+        "    return Environment(loader=loader, **options)\n",
+    )
+    site.settings["TEMPLATES"] = [site.engine(environment="site_environment.environment")]
 
 
 class TestInventory:
@@ -156,12 +173,41 @@ class TestInventory:
         assert "jinja2: the cache cannot be used" in done.stderr
 
     def test_a_store_that_cannot_list_its_keys_still_tells_what_is_there(self, file_site):
-        file_site.settings["CACHES"] = {
-            "default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
-        }
+        file_site.settings["CACHES"]["default"]["BACKEND"] = (
+            "tests.stores.test_django.FileCacheOfTheSitesOwn"
+        )
+        file_site.settings["SILENCED_SYSTEM_CHECKS"] = ["django_jinja_bccache.W001"]
+        file_site.manage("warm_bytecode")
+        file_site.write("templates/home.html", "changed")
         done = file_site.manage("inspect_bytecode")
         assert (done.returncode, done.stderr) == (0, "")
-        assert "missing     4" in done.stdout
+        assert done.stdout.splitlines()[1:7] == [
+            "  templates     4",
+            "    stored      3",
+            "    stale       0",
+            "    missing     1",
+            "    broken      0",
+            "  in the store  it cannot list its keys",
+        ]
+        assert "whole store" not in done.stdout
+        assert re.search(r"^\* .* UTC  -  +3 +1 +0 +1/1$", done.stdout, re.MULTILINE)
+
+    def test_of_templates_that_cannot_be_read_or_are_compiled_already(self, site, tmp_path):
+        compile_home(site, tmp_path / "compiled")
+        site.write("templates/image.html", b"\xff\xd8")
+        site.manage("warm_bytecode")
+        found = report(site)
+        assert (found["templates"], found["broken"]) == (4, ["image.html"])
+        assert found["stored"] == [name for name in NAMES if name != "home.html"]
+
+    def test_it_says_where_nothing_that_is_published_serves(self, site):
+        site.manage("warm_bytecode")
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "release": "r1"})
+        ]
+        done = site.manage("inspect_bytecode")
+        assert re.search(r"^  .* UTC  -  +4 +0 +0 +1/1$", done.stdout, re.MULTILINE)
+        assert "would be served from" not in done.stdout
 
 
 class TestExplain:
@@ -296,6 +342,21 @@ class TestExplain:
             raw.plant(key, raw.get(key)[:-1] + b"?")
         assert explanation(site)["reason"] == "What is stored under its key is refused: signature."
 
+    def test_it_was_stored_and_is_gone(self, site, raw):
+        site.manage("warm_bytecode")
+        for key, path in raw.paths().items():
+            if "note:" not in key:
+                path.unlink()
+        assert explanation(site)["reason"] == (
+            "It was stored under its present key, and is gone: dropped, or never accepted."
+        )
+
+    def test_its_loader_has_it_compiled(self, site, tmp_path):
+        compile_home(site, tmp_path / "compiled")
+        found = explanation(site)
+        assert found["reason"] == "Its loader has it compiled already: no cache is asked."
+        assert (found["found"], found["key"]) == ("", "")
+
     def test_without_packs_its_own_entry_serves(self, site):
         site.manage("warm_bytecode")
         site.settings["TEMPLATES"] = [
@@ -335,6 +396,25 @@ class TestExplain:
     def test_verbosity_0_is_silent(self, file_site, arguments):
         done = file_site.manage("inspect_bytecode", *arguments, "-v", "0")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def test_the_text_of_one_that_is_found_says_where_and_since_when(self, site):
+        site.manage("warm_bytecode")
+        done = site.manage("inspect_bytecode", "--explain", "home.html")
+        first, *rest = done.stdout.splitlines()
+        assert re.fullmatch(r"jinja2: home.html: .* pack.*, stored 2\d{3}-.* UTC", first)
+        assert rest[0].startswith("  environment   ")
+        assert "differs" not in done.stdout
+
+    def test_one_that_is_not_text_is_an_error(self, site):
+        site.write("templates/image.html", b"\xff\xd8")
+        done = site.manage("inspect_bytecode", "--explain", "image.html")
+        assert (done.returncode, done.stderr) == (2, "CommandError: 'image.html' is not text.\n")
+
+    def test_a_store_out_of_reach_is_one_too(self, site):
+        site.settings["CACHES"] = {"default": memcached_cache(["127.0.0.1:9"])}
+        done = site.manage("inspect_bytecode", "--explain", "home.html")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "jinja2: the cache cannot be used" in done.stderr
 
     def test_a_template_that_no_engine_has_is_an_error(self, file_site):
         done = file_site.manage("inspect_bytecode", "--explain", "none.html")

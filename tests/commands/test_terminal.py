@@ -75,6 +75,12 @@ class TestProgress:
     def test_neither_silence_nor_json_has_one(self, large, arguments):
         assert "%|" not in on_a_terminal(large, "warm_bytecode", *arguments)
 
+    def test_without_tqdm_there_is_none_and_all_else_is_the_same(self, large):
+        large.imports = "import sys\nsys.modules['tqdm'] = None\n"
+        shown = on_a_terminal(large, "warm_bytecode", "--no-color")
+        assert "%|" not in shown
+        assert shown.startswith("jinja2: 64 templates, 0 stored already, 64 compiled")
+
     def test_a_pipe_sees_none(self, large):
         assert large.manage("warm_bytecode").stderr == ""
 

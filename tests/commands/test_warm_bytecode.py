@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.scripts import Finished
 from tests.sites import TEMPLATES, Code
 
 NAMES = list(TEMPLATES)
@@ -50,6 +51,12 @@ class TestReport:
         done = file_site.manage("warm_bytecode", "-v", "0")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert file_site.visit(*NAMES).compiled == []
+
+    def test_where_caches_are_switched_off_it_says_so_unless_it_is_to_be_silent(self, file_site):
+        off = {"DJANGO_JINJA_BCCACHE": "off"}
+        said = "jinja2: switched off in the process environment\n"
+        assert file_site.manage("warm_bytecode", **off) == Finished(0, said, "")
+        assert file_site.manage("warm_bytecode", "-v", "0", **off) == Finished(0, "", "")
 
     def test_a_dry_run_tells_what_would_be_compiled_and_stores_nothing(self, file_site):
         file_site.manage("warm_bytecode", "--include", "shop/*")
@@ -166,7 +173,10 @@ class TestArguments:
             "There are: 'jinja2', 'mail'.\n"
         )
 
-    @pytest.mark.parametrize("arguments", [["--frobnicate"], ["--check", "--dry-run"]])
+    @pytest.mark.parametrize(
+        "arguments",
+        [["--frobnicate"], ["--check", "--dry-run"], ["--jobs", "-1"], ["--jobs", "two"]],
+    )
     def test_arguments_that_cannot_be_used_exit_with_2(self, file_site, arguments):
         done = file_site.manage("warm_bytecode", *arguments)
         assert (done.returncode, done.stdout) == (2, "")

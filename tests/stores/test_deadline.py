@@ -205,3 +205,37 @@ class TestTLS:
             pytest.raises(StoreUnavailable, match="certificate"),
         ):
             store.get("key")
+
+
+class TestSocket:
+    """What a client's own code is given in place of a socket."""
+
+    @pytest.fixture
+    def deadline(self):
+        return Deadline()
+
+    @pytest.fixture
+    def ends(self, deadline):
+        end, other_end = socket.socketpair()
+        with end, other_end:
+            yield DeadlineSocket(end, deadline), other_end
+
+    def test_it_is_read_into_a_buffer_as_by_hiredis(self, ends, deadline):
+        near, far = ends
+        deadline.end = time.monotonic() + DEADLINE
+        far.sendall(b"+OK")
+        buffer = bytearray(10)
+        assert (near.recv_into(buffer), bytes(buffer[:3])) == (3, b"+OK")
+        with pytest.raises(TimeoutError):
+            near.recv_into(buffer)
+
+    def test_once_the_time_is_over_it_is_used_no_more_whatever_has_come(self, ends, deadline):
+        near, far = ends
+        far.sendall(b"late")
+        deadline.end = time.monotonic()
+        for use in (lambda: near.recv(10), lambda: near.sendall(b"more")):
+            with pytest.raises(TimeoutError, match="no answer before the deadline"):
+                use()
+        far.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            far.recv(10)

@@ -11,6 +11,7 @@ from django.core import signals
 from django.core.cache import CacheKeyWarning, caches
 
 from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
+from django_jinja_bccache.stores import diskcache as diskcache_store
 from django_jinja_bccache.stores.django import DjangoCacheStore
 from tests.stores.contract import ForeignValues, ListingContract
 from tests.stores.opening import opened
@@ -115,6 +116,15 @@ class TestFaults:
             assert time.monotonic() - began < 10
             assert store.get("key") == b"1"
         other.close()
+
+    def test_while_the_process_forks_it_is_out_of_order_at_the_deadline(self, store):
+        diskcache_store._before_fork()
+        try:
+            with pytest.raises(StoreUnavailable, match="this process takes long to fork"):
+                store.get("key")
+        finally:
+            diskcache_store._after_fork()
+        assert store.get("key") == b"1"
 
     def test_a_database_that_is_damaged_is_out_of_order(self, store, tmp_path):
         store.close()

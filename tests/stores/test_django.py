@@ -103,3 +103,13 @@ class TestDatabaseCache(DjangoContract):
             pytest.raises(StoreError, match="no_table"),
         ):
             store.get("key")
+
+
+class TestServer:
+    def test_one_that_is_gone_is_out_of_reach_for_many_values_as_well(self, memcached_server):
+        backend = "tests.test_bridge.MemcachedOfTheSitesOwn"
+        with memcached_server() as server, opened(backend, LOCATION=server.address) as store:
+            assert store.set_many({"key": b"1"}, 100) == []
+            server.stop()
+            with pytest.raises(StoreError):
+                store.set_many({"key": b"2"}, 100)

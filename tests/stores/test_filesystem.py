@@ -10,7 +10,13 @@ import pytest
 from django.core.cache import CacheKeyWarning
 
 from django_jinja_bccache import FileSystemBytecodeCache
-from django_jinja_bccache.exceptions import ConfigurationError, StoreError, StoreUnavailable
+from django_jinja_bccache.exceptions import (
+    ConfigurationError,
+    StoreError,
+    StoreUnavailable,
+    ValueTooLarge,
+)
+from django_jinja_bccache.stores.base import LARGEST_VALUE
 from django_jinja_bccache.stores.filesystem import FileSystemStore
 from tests.stores.contract import PREFIX, ListingContract
 from tests.stores.opening import opened
@@ -256,6 +262,26 @@ def test_a_directory_below_a_file_is_out_of_reach(tmp_path):
     assert store.set_many({"key": b"1"}, None) == ["key"]
     with pytest.raises(StoreError):
         store.delete_many(["key"])
+
+
+def test_a_value_beyond_the_limit_is_too_large(store):
+    big = bytes(LARGEST_VALUE + 1)
+    with pytest.raises(ValueTooLarge) as caught:
+        store.set("big", big, None)
+    assert (caught.value.size, caught.value.limit) == (len(big), LARGEST_VALUE)
+    assert store.set_many({"a": b"1", "big": big, "b": b"2"}, None) == ["big"]
+    assert store.get_many(["a", "big", "b"]) == {"a": b"1", "b": b"2"}
+
+
+def test_where_there_are_no_temporary_files_the_default_directory_costs_no_page(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    cache = FileSystemBytecodeCache(key="secret")
+    loader = jinja2.DictLoader({"a.html": "a page"})
+    environment = jinja2.Environment(loader=loader, bytecode_cache=cache)
+    assert environment.get_template("a.html").render() == "a page"
+    assert cache.statistics.miss_reasons == {"store down": 1}
 
 
 def test_a_relative_directory_is_one(tmp_path: Path, monkeypatch):

@@ -1,6 +1,7 @@
 """memcached's listing of its keys, from the server's own mouth."""
 
 import time
+from contextlib import contextmanager
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from urllib.parse import quote
@@ -8,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from django_jinja_bccache.exceptions import NotSupported, StoreUnavailable
-from django_jinja_bccache.stores.metadump import metadump
+from django_jinja_bccache.stores.metadump import metadump, server_settings
 from tests.servers import Memcached
 from tests.servers.server import free_port
 from tests.stores.contract import eventually
@@ -77,13 +78,14 @@ def test_listings_at_the_same_time_wait_for_each_other_and_are_complete(memcache
     assert sizes == [20_000] * 4
 
 
-def test_a_listing_that_is_not_read_to_its_end_keeps_no_connection(memcached):
+def test_a_listing_that_is_not_read_to_its_end_keeps_no_connection(memcached, proxy):
     crowd_on(memcached)(20_000)
-    before = memcached.stats()["curr_connections"]
-    listing = metadump((memcached.host, memcached.port), DEADLINE)
+    through = proxy(memcached.address)
+    listing = metadump((through.host, through.port), DEADLINE)
     assert next(listing).size > 0
+    assert through.open_connections == 1
     listing.close()
-    assert eventually(lambda: memcached.stats()["curr_connections"] == before)
+    assert eventually(lambda: through.open_connections == 0)
 
 
 @pytest.mark.parametrize(
@@ -108,14 +110,43 @@ class GetAndSetOnly(StreamRequestHandler):
             self.wfile.write(b"END\r\n")
 
 
-def test_so_is_a_proxy_that_closes_the_connection_instead():
-    with ThreadingTCPServer(("127.0.0.1", 0), GetAndSetOnly) as proxy:
-        thread = Thread(target=proxy.serve_forever)
+class AlwaysBusy(StreamRequestHandler):
+    """A server on which somebody else lists one key after the other."""
+
+    def handle(self):
+        while self.rfile.readline():
+            self.wfile.write(b"BUSY currently processing crawler request\r\n")
+
+
+@contextmanager
+def serving(kind: type[StreamRequestHandler]):
+    with ThreadingTCPServer(("127.0.0.1", 0), kind) as server:
+        thread = Thread(target=server.serve_forever)
         thread.start()
-        with pytest.raises(NotSupported, match=r"does not list its keys.*closed the connection"):
-            list(metadump(proxy.server_address, DEADLINE))
-        proxy.shutdown()
+        yield server.server_address
+        server.shutdown()
         thread.join()
+
+
+def test_so_is_a_proxy_that_closes_the_connection_instead():
+    with (
+        serving(GetAndSetOnly) as address,
+        pytest.raises(NotSupported, match=r"does not list its keys.*closed the connection"),
+    ):
+        list(metadump(address, DEADLINE))
+
+
+def test_such_a_proxy_tells_no_settings():
+    with serving(GetAndSetOnly) as address:
+        assert server_settings(address, DEADLINE) == {}
+
+
+def test_one_that_lists_for_somebody_else_is_not_waited_for_without_end():
+    with (
+        serving(AlwaysBusy) as address,
+        pytest.raises(StoreUnavailable, match="is busy with another listing"),
+    ):
+        list(metadump(address, 0.2))
 
 
 def test_so_is_one_that_is_no_memcached(redis):

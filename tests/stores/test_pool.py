@@ -11,7 +11,7 @@ from django_jinja_bccache.stores.pool import ClientPool
 from tests.stores.contract import eventually
 from tests.stores.opening import PYMEMCACHE, opened
 from tests.stores.patient import OPERATIONS
-from tests.stores.readers import distinct_values, in_threads
+from tests.stores.readers import distinct_values, in_forks, in_threads
 
 
 class TestConnectionsToAServer:
@@ -161,6 +161,15 @@ class TestPool:
         with pytest.raises(ConnectionResetError):
             pool.call(fail)
         assert len(made) == 1
+
+    def test_a_forked_child_that_uses_none_closes_none_of_its_parents(self, pool, made):
+        assert pool.call(lambda client: client.is_open)
+
+        def close(_: int) -> None:
+            pool.close()
+            assert made[0].is_open
+
+        assert in_forks(1, close) == []
 
     def test_close_leaves_a_client_in_use_alone(self, pool, made):
         def use(client):

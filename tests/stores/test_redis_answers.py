@@ -16,6 +16,7 @@ from django_jinja_bccache.exceptions import (
     ValueTooLarge,
 )
 from django_jinja_bccache.stores.guard import GuardedStore
+from django_jinja_bccache.stores.redis import RedisStore
 from tests.stores.contract import eventually
 from tests.stores.opening import REDIS, opened
 from tests.stores.readers import PREFIX, distinct_values
@@ -154,9 +155,28 @@ class TestTooLarge:
 
     def test_it_keeps_no_other_value_from_being_stored(self, server, kind):
         with store_over(server, kind) as store:
-            items = {"a": b"1", "big": bytes(3 * MEGABYTE), "b": b"2"}
+            fits = bytes(MEGABYTE)
+            items = {"a": b"1", "big": bytes(3 * MEGABYTE), "fits": fits, "b": b"2"}
             assert store.set_many(items, 100) == ["big"]
-            assert store.get_many(["a", "big", "b"]) == {"a": b"1", "b": b"2"}
+            assert store.get_many(list(items)) == {"a": b"1", "fits": fits, "b": b"2"}
+
+    def test_where_it_may_not_be_asked_for_its_limit_nobody_knows_and_others_are_stored(
+        self, server, kind
+    ):
+        with server.client() as client:
+            client.acl_setuser(
+                "writer", enabled=True, nopass=True, keys="*", commands=["+set", "+mget", "+ping"]
+            )
+        with store_over(server, kind, username="writer", password="x") as store:
+            with pytest.raises(StoreError) as caught:
+                store.set("key", bytes(3 * MEGABYTE), 100)
+            assert not isinstance(caught.value, ValueTooLarge)
+
+    def test_when_the_server_is_gone_that_is_what_is_said(self, server, kind):
+        with store_over(server, kind) as store:
+            server.stop()
+            with pytest.raises(StoreUnavailable):
+                store.set_many({"big": bytes(3 * MEGABYTE)}, 100)
 
 
 class TestForeignKeys:
@@ -179,6 +199,21 @@ class TestForeignKeys:
 
 
 class TestListing:
+    def test_what_expires_meanwhile_is_left_out(self, redis, kind):
+        class Slow(RedisStore):
+            """Something else happens between its two questions."""
+
+            def _scanned(self, *arguments):
+                answer = super()._scanned(*arguments)
+                with redis.client() as client:
+                    client.delete("key-1")
+                return answer
+
+        with store_over(redis, kind) as store:
+            store.set_many({f"key-{number}": b"1" for number in range(3)}, 100)
+            store.__class__ = Slow
+            assert sorted(item.key for item in store.scan("key-")) == ["key-0", "key-2"]
+
     def test_it_is_no_access(self, redis, kind):
         redis.set_raw("key", b"x" * 1000)
         with store_over(redis, kind) as store:

@@ -171,6 +171,41 @@ print(json.dumps([child, store.get("key").decode()]))
     assert parent == "x"
 
 
+def test_nor_does_it_close_its_parents_connection(path):
+    script = """
+import ctypes, gc
+
+
+def open_files():
+    return sum(os.readlink(f"/dev/fd/{fd}").startswith(path) for fd in os.listdir("/dev/fd")[:-1])
+
+
+store.set("key", b"x", None)
+before = open_files()
+if ctypes.PyDLL(None).fork() == 0:
+    store = None
+    gc.collect()
+    os._exit(open_files())
+_, status = os.wait()
+print(json.dumps([before, os.waitstatus_to_exitcode(status), store.get("key").decode()]))
+"""
+    before, in_child, value = run_script(BEGIN + script, path).result
+    assert in_child == before > 0
+    assert value == "x"
+
+
+def test_a_fork_waits_for_a_connection_in_the_making_but_not_for_ever(path):
+    # Such as one to a file on a file system that hangs.
+    script = """
+from django_jinja_bccache.stores import sqlite_connection
+store.set("key", b"x", None)
+with sqlite_connection._forks._lock:
+    child = fork(lambda: 1)()
+print(json.dumps([child, store.get("key").decode()]))
+"""
+    assert run_script(BEGIN + script, path).result == [1, "x"]
+
+
 def test_a_fork_is_not_held_up_by_a_store_at_rest(path):
     script = """
 store.set("key", b"x", None)

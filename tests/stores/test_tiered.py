@@ -231,6 +231,14 @@ class TestFailures:
         assert noted
         assert all(isinstance(error, StoreError) for error in noted)
 
+    def test_without_the_shared_store_the_latest_is_what_the_local_one_has(
+        self, broken, local, noted
+    ):
+        store = TieredStore(tier(local), tier(broken), on_error=noted.append)
+        local.set("a", b"1", None)
+        assert store.get_latest(["a", "b"]) == {"a": b"1"}
+        assert [type(error) for error in noted] == [StoreUnavailable]
+
     def test_a_command_does_what_it_can_and_says_what_it_could_not(self, half):
         store, working = half
         working.set("a", b"1", None)
