@@ -1,6 +1,7 @@
 """Packs: many templates in one round trip, and what becomes of a page when one is not right."""
 
 import json
+import sys
 import threading
 import time
 
@@ -26,9 +27,10 @@ from tests.raw import raw_store
 from tests.scripts import run_script
 from tests.sites import cached_engine
 
-SOURCES = dict(synthetic.templates(60))  # about 600 KB of bytecode: five packs
+SOURCES = dict(synthetic.templates(60))
 NAMES = list(SOURCES)
-PACKS = 5
+# About 600 KB of bytecode; Python 3.10 makes less of a template.
+PACKS = 5 if sys.version_info >= (3, 11) else 3
 
 
 def engine(sources=SOURCES, **options):
@@ -136,7 +138,7 @@ class TestWhatIsNotRight:
         assert set(before.values()) == {"pack"}
         raw.plant(pack_keys(raw)[1], b"")
         found = origins()
-        assert 3 < list(found.values()).count("store") < 15
+        assert 3 < list(found.values()).count("store") < 2 * len(NAMES) / PACKS
         assert set(found.values()) == {"pack", "store"}
 
     def test_where_the_entries_are_gone_the_packs_are_enough(self, backend, raw, monkeypatch):
