@@ -147,8 +147,13 @@ class PackReader:
                 return
             numbers = {self._table[position][1]}
         self._fetch(numbers - self._sealed.keys())
+        code = self._codes.get(digest)  # which may have to make room for what is opened
         for number in sorted(numbers):
             self._open(number)
+        if code is not None:
+            self._codes[digest] = code
+        while len(self._sealed) > _MOST:
+            del self._sealed[next(iter(self._sealed))]
 
     def _fetch_entries(self, positions: Collection[int]) -> None:
         """Fetch what a page needs, and no more: packs would bring their other templates, too."""
@@ -227,8 +232,6 @@ class PackReader:
             missing = (number for number in range(self._count) if number not in known)
             wanted.update(islice(missing, self._ahead))
             self._ahead = min(2 * self._ahead, _MOST)
-            while len(self._sealed) > _MOST:
-                del self._sealed[next(iter(self._sealed))]
             self._sealed.update(self._fetch_numbers(sorted(wanted), _get_many))
 
     def _fetch_numbers(

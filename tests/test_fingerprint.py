@@ -11,7 +11,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined, Undefined, pass_con
 from jinja2.nativetypes import NativeEnvironment
 from jinja2.sandbox import SandboxedEnvironment
 
-from django_jinja_bccache.fingerprint import fingerprint, fingerprint_parts
+from django_jinja_bccache.fingerprint import _jinja_version, fingerprint, fingerprint_parts
 from tests.packages import write_package
 from tests.scripts import ROOT, run_script
 
@@ -190,6 +190,13 @@ def test_what_python_jinja2_and_markupsafe_make_of_a_template_counts(
         patch.setattr(f"{owner}.{name}", value)
         later = fingerprint(Environment())
     assert later != before == fingerprint(Environment())
+
+
+def test_jinja2s_version_is_the_same_however_it_is_told(monkeypatch):
+    before = fingerprint(Environment())
+    _jinja_version.cache_clear()
+    monkeypatch.delattr("jinja2.__version__")
+    assert fingerprint(Environment()) == before
 
 
 def test_pythons_level_of_optimization_counts():

@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
-from jinja2 import ChoiceLoader, FileSystemLoader, PackageLoader, PrefixLoader
+from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader, PackageLoader, PrefixLoader
 
 from django_jinja_bccache.directories import named_directories, root_and_path
+from django_jinja_bccache.loader import ReleaseLoader
+from django_jinja_bccache.warming import warm
 from testproject.caches import caches_from
 from tests.raw import RawFiles, raw_store
-from tests.sites import TEMPLATES, Site, site_over
+from tests.sites import TEMPLATES, Site, cached_engine, site_over
 
 NAMES = list(TEMPLATES)
 
@@ -239,6 +241,15 @@ class TestPlaces:
             None: ("", ""),
         }.items():
             assert root_and_path("page.html", filename, directories) == expected
+
+
+def test_without_a_release_packs_never_stand_in_for_sources(backend):
+    names = DictLoader({"home.html": "as it was"})
+    warm(cached_engine(names))
+    made = cached_engine(None, auto_reload=False)
+    changed = DictLoader({"home.html": "changed"})
+    made.environment.loader = ReleaseLoader(changed, made.cache)
+    assert made.environment.get_template("home.html").render() == "changed"
 
 
 class TestALife:

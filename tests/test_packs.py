@@ -26,6 +26,7 @@ from testproject.caches import caches_from
 from tests.raw import raw_store
 from tests.scripts import run_script
 from tests.sites import cached_engine
+from tests.stores.contract import eventually
 
 SOURCES = dict(synthetic.templates(60))
 NAMES = list(SOURCES)
@@ -282,17 +283,38 @@ class TestPublishing:
 
 
 class TestMemory:
-    def test_code_that_nobody_asks_for_is_dropped_and_can_be_had_again(self, counted, monkeypatch):
-        monkeypatch.setattr("django_jinja_bccache.publishing.PACK_SIZE", 12_000)
+    @pytest.fixture
+    def load(self, counted, monkeypatch):
+        """Loads templates one after the other, in a process that holds little; gives the most
+        templates' code, and the most packs, that it held at once."""
+        monkeypatch.setattr("django_jinja_bccache.publishing.PACK_SIZE", 30_000)
         monkeypatch.setattr(pack_reader, "_MOST_HELD", 4)
-        warm(engine())
-        made = engine()
-        for name in NAMES:
-            made.environment.get_template(name)
-        [reader] = made.cache.published._readers.values()
-        assert len(reader._codes) <= 8
-        assert len(reader._sealed) <= 65
-        assert made.cache.statistics.misses == 0
+        monkeypatch.setattr(pack_reader, "_MOST", 6)
+        assert warm(engine()).packs > 15
+
+        def load(names: list[str]) -> tuple[int, int]:
+            made = engine()
+            made.environment.cache.capacity = 1_000
+            origins = []
+            made.cache.listeners.append(lambda event: origins.append(event.origin))
+            codes = packs = 0
+            for name in names:
+                made.environment.get_template(name)
+                [reader] = made.cache.published._readers.values()
+                codes = max(codes, len(reader._codes))
+                packs = max(packs, len(reader._sealed))
+            assert origins == ["pack"] * 60
+            return codes, packs
+
+        return load
+
+    def test_code_that_nobody_asks_for_is_dropped_and_can_be_had_again(self, load):
+        codes, _ = load([name for start in range(4) for name in NAMES[start::4]])
+        assert codes < 30
+
+    def test_packs_that_nobody_opens_are_dropped_and_can_be_had_again(self, load):
+        _, packs = load(NAMES[::-1])
+        assert packs <= 6
 
 
 class TestTiers:
@@ -312,18 +334,48 @@ class TestTiers:
         assert counted.round_trips == 0
 
 
+def reader_for(made, now=(0.0,), patience=1.0) -> PackReader:
+    """What reads an engine's packs, with a clock that a test sets."""
+    return PackReader(
+        made.cache.storage,
+        made.cache.published.scope(made.environment),
+        cooldown=10,
+        patience=patience,
+        clock=lambda: now[0],
+    )
+
+
+def test_a_reader_that_found_packs_of_others_only_says_so_once(backend, caplog):
+    warm(engine())
+    now = [0.0]
+    made = engine()
+    made.environment.trim_blocks = True
+    reader = reader_for(made, now)
+    for now[0] in (0.0, 10.0, 20.0):
+        assert reader.code(bytes(20)) is None
+    [warning] = [item for item in caplog.records if item.levelname == "WARNING"]
+    assert "were warmed last for another environment" in warning.getMessage()
+
+
+def test_who_has_waited_long_enough_for_another_threads_fetching_does_without(counted):
+    warm(engine())
+    reader = reader_for(engine(deadline=60), patience=0.05)
+    counted.mode = "black_hole"
+    other = threading.Thread(target=reader.place, args=[NAMES[0]])
+    other.start()
+    assert eventually(lambda: any(lock.locked() for lock in reader._locks.values()))
+    assert reader.place(NAMES[0]) is None
+    assert other.is_alive()
+    counted.mode = "reset"
+    other.join()
+
+
 def test_a_reader_that_found_no_packs_asks_again_after_the_cooldown(backend):
     warm(engine(packs=False))
     now = [0.0]
     made = engine()
-    environment, cache = made.environment, made.cache
-    reader = PackReader(
-        cache.storage,
-        cache.published.scope(environment),
-        cooldown=10,
-        patience=1,
-        clock=lambda: now[0],
-    )
+    environment = made.environment
+    reader = reader_for(made, now)
     source = read_source(environment, NAMES[0])
     digest = bytes.fromhex(made.entry_key(source)[32:])
     assert reader.code(digest) is None

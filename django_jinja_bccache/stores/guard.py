@@ -110,7 +110,8 @@ class Circuit:
     def _oldest_began(self, now: float) -> float:
         try:
             oldest = next(iter(self._under_way), None)
-        except RuntimeError:  # another thread came or went just now, so things move
+        # Another thread came or went just now, so things move.
+        except RuntimeError:  # pragma: no cover - between two instructions of next()
             return now
         return now if oldest is None else oldest.began
 

@@ -297,9 +297,11 @@ class TestNames:
             return SQLiteBytecodeCache(directory / "sqlite" / "file", key=SECRET, deadline=10)
         return FileSystemBytecodeCache(directory / "files", key=SECRET)
 
+    @pytest.mark.untraceable
     def test_a_template_may_have_any_name_over_a_server(self, server, tmp_path, outside):
         self.is_served("alias", tmp_path, outside)
 
+    @pytest.mark.untraceable
     @pytest.mark.parametrize("kind", ["files", "sqlite"])
     def test_a_template_may_have_any_name(self, kind, tmp_path, outside):
         self.is_served(kind, tmp_path, outside)
