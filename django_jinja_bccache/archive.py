@@ -1,4 +1,4 @@
-"""The entries of one cache, many at a time, for commands: patient, and silent about nothing."""
+"""The entries of one cache, many at a time, for commands: patient, and every failure raises."""
 
 from __future__ import annotations
 

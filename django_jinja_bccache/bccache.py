@@ -17,7 +17,7 @@ from jinja2.utils import internalcode
 from django_jinja_bccache.bytecode import Label, payload_of
 from django_jinja_bccache.compiling import NO_FILE, compile_template
 from django_jinja_bccache.exceptions import ConfigurationError
-from django_jinja_bccache.fingerprint import fingerprint
+from django_jinja_bccache.fingerprint import escapes, fingerprint
 from django_jinja_bccache.options import checked, not_empty, seconds
 from django_jinja_bccache.published import Published
 from django_jinja_bccache.signing import Secret
@@ -145,6 +145,9 @@ class StoreBytecodeCache(ABC, BytecodeCache):
         Raises:
             jinja2.TemplateSyntaxError: The template does not compile.
         """
+        # Markup is a str that nothing can marshal, and some loaders hand over a Path.
+        name = str.__str__(str(name))
+        filename = None if filename is None else os.fspath(filename)
         bucket = self.empty_bucket(environment, name, filename, source)
         if not self.enabled:
             return bucket
@@ -159,7 +162,8 @@ class StoreBytecodeCache(ABC, BytecodeCache):
         seconds = time.perf_counter() - began
         self.storage.recorder.record("compiled", name, key, seconds=seconds)
         bucket.code = compiled.code
-        if compiled.shareable:
+        # A filter may have been replaced since the key was made.
+        if compiled.shareable and self.entry_key(bucket) == key:
             label = Label(name, bucket.checksum, compiled.references)
             self.storage.write(key, payload_of(compiled.code, name), label)
         else:
@@ -243,9 +247,8 @@ class StoreBytecodeCache(ABC, BytecodeCache):
         self, environment: Environment, name: str, filename: str | None, source: str
     ) -> Bucket:
         """Return the bucket for a template, without looking for its code."""
-        autoescape = environment.autoescape
-        escapes = autoescape(name) if callable(autoescape) else autoescape
-        key = f"{self.get_cache_key(name, filename)}{'+' if escapes else '-'}"
+        sign = "+" if escapes(environment, name) else "-"
+        key = f"{self.get_cache_key(name, filename)}{sign}"
         return Bucket(environment, key, self.get_source_checksum(source))
 
     def entry_key(self, bucket: Bucket) -> str:

@@ -8,7 +8,7 @@ one visitor's language. Bytecode that outlives the process must hold neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, nodes
@@ -61,7 +61,7 @@ def compile_template(
     """
     references: list[Reference] = []
     try:
-        code = _twin(environment, references).compile(source, name, filename)
+        code = _compiled_on_twin(environment, references, source, name, filename)
     except Exception:  # noqa: BLE001 - an extension may raise anything
         code = None
     if code is not None:
@@ -69,6 +69,28 @@ def compile_template(
     # Either the template is wrong, and Jinja2 says so itself now; or an extension needs what a
     # filter returns while it compiles, and the code must stay in this process.
     return Compiled(environment.compile(source, name, filename), shareable=False)
+
+
+def _compiled_on_twin(
+    environment: Environment,
+    references: list[Reference],
+    source: str,
+    name: str,
+    filename: str | None,
+) -> CodeType | None:
+    """Return the code; None if the twin is not alike, or was given filters or tests meanwhile."""
+    if _is_patched(environment):
+        return None
+    twin = _twin(environment, references)
+    code = twin.compile(source, name, filename)
+    is_complete = twin.filters.keys() == environment.filters.keys()
+    return code if is_complete and twin.tests.keys() == environment.tests.keys() else None
+
+
+def _is_patched(environment: Environment) -> bool:
+    """Tell whether a method was replaced in this very environment: the twin would not have it."""
+    kind = type(environment)
+    return any(isinstance(getattr(kind, name, None), FunctionType) for name in vars(environment))
 
 
 def with_filename(code: CodeType, filename: str) -> CodeType:

@@ -219,7 +219,10 @@ def _globals_in_reach(function: FunctionType) -> Iterator[tuple[str, object]]:
 def _is_near(value: Any, home: str) -> bool:
     if _is(value, type):
         return bool(value.__module__ == home)
-    module = getattr(value, "__module__", None) if callable(value) else None
+    try:
+        module = getattr(value, "__module__", None) if callable(value) else None
+    except Exception:  # noqa: BLE001 - a lazy object may raise anything
+        return False
     return isinstance(module, str) and _package(module) == _package(home)
 
 

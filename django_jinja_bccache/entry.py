@@ -48,9 +48,11 @@ class SigningKey:
     __slots__ = ("_mac", "id")
 
     def __init__(self, secret: str | bytes) -> None:
+        __traceback_hide__ = True  # Django's error pages would show the secret
         if not isinstance(secret, str | bytes) or not secret:
             raise ConfigurationError("a signing key must be a str or bytes that is not empty.")
-        material = secret.encode() if isinstance(secret, str) else secret
+        # What an environment holds need not be UTF-8.
+        material = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
         #: Tells keys apart without telling them: 16 hexadecimal digits.
         self.id = hmac.digest(material, b"django_jinja_bccache: key id", "sha256")[:8].hex()
         purpose = hmac.digest(material, b"django_jinja_bccache: entry", "sha256")

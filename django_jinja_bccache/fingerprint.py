@@ -65,6 +65,12 @@ def is_builtin(function: object) -> bool:
     return home.partition(".")[0] in _HOMES_OF_BUILTINS
 
 
+def escapes(environment: Environment, template: str) -> bool:
+    """Tell whether an environment escapes a template, by the name that its own loader knows."""
+    autoescape = environment.autoescape
+    return bool(autoescape(template) if callable(autoescape) else autoescape)
+
+
 def fingerprint(environment: Environment, salt: str = "") -> str:
     """Return what keeps the bytecode of unlike environments apart, 32 hexadecimal digits.
 
@@ -100,7 +106,7 @@ def fingerprint_parts(environment: Environment) -> dict[str, object]:
         "finalize": _callable_from_outside(environment.finalize),
         "filters": _functions(environment.filters),
         "tests": _functions(environment.tests),
-        "policies": {name: plain(value) for name, value in environment.policies.items()},
+        "policies": {name: plain(value) for name, value in list(environment.policies.items())},
         "extensions": [
             [describe(type(extension)), plain_attributes(dict(vars(extension)))]
             for extension in environment.iter_extensions()
@@ -186,7 +192,7 @@ _ATTRIBUTE = "_django_jinja_bccache_fingerprint"
 
 
 def _snapshot(environment: Environment) -> tuple[dict[Any, Any], ...]:
-    policies = environment.policies.items()
+    policies = list(environment.policies.items())
     return (
         dict(environment.filters),
         dict(environment.tests),
@@ -213,7 +219,8 @@ def _attributes_of_jinja() -> frozenset[str]:
 
 
 def _functions(functions: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _callable_from_outside(function) for name, function in functions.items()}
+    # Another thread may add to them meanwhile.
+    return {name: _callable_from_outside(function) for name, function in list(functions.items())}
 
 
 def _callable_from_outside(function: Any) -> str:

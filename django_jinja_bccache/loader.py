@@ -68,4 +68,4 @@ class ReleaseLoader(BaseLoader):
 
     def _filename(self, name: str, place: Place) -> str:
         directory = self._directories.get(place.root)
-        return NO_FILE if directory is None else directory + (place.path or name)
+        return NO_FILE if directory is None else f"{directory}{place.path or name}"

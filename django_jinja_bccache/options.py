@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import inf
+from threading import TIMEOUT_MAX
 from typing import Any, TypedDict
 
 from django_jinja_bccache.exceptions import ConfigurationError
@@ -79,10 +79,14 @@ def seconds(option: str, value: float, alternative: str = "") -> float:
     """Return an option's number of seconds.
 
     Raises:
-        ConfigurationError: It is no finite number greater than 0; ``alternative`` says what else
-            would have been accepted.
+        ConfigurationError: It is no number greater than 0 that a clock can count to;
+            ``alternative`` says what else would have been accepted.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value <= TIMEOUT_MAX
+    ):
         raise ConfigurationError(
             f"{option}: {value!r} is not accepted; it must be a number of seconds greater "
             f"than 0 {alternative}".rstrip()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from types import CodeType
+from typing import NamedTuple
 
 from django_jinja_bccache.bytecode import code_from
 from django_jinja_bccache.entry import Unsealed, unseal
@@ -29,6 +30,18 @@ _FIRST, _MOST = 6, 64
 _PAGES = 3
 # Packs whose code is held until somebody asks for it; the oldest go first.
 _MOST_HELD = 32
+
+
+class _Index(NamedTuple):
+    """What pack 0 lists: read by threads while another one puts a new one in its place.
+
+    Attributes:
+        table: The places of all published templates.
+        positions: Where in the table an entry's is, by its digest.
+    """
+
+    table: Sequence[PlainPlace]
+    positions: Mapping[bytes, int]
 
 
 class PackReader:
@@ -66,8 +79,7 @@ class PackReader:
         self._count = 0
         self._is_latest = False
         self._places: Mapping[str, PlainPlace] = {}
-        self._table: Sequence[PlainPlace] = ()
-        self._positions: Mapping[bytes, int] = {}
+        self._index = _Index((), {})
         self._asked: set[int] = set()
         self._pages = 0
         self._has_said_why = False
@@ -88,8 +100,9 @@ class PackReader:
 
     def size(self, digest: bytes) -> int:
         """Return how many bytes an entry's bytecode has, 0 if it is not known."""
-        position = self._positions.get(digest)
-        return 0 if position is None else self._table[position][5]
+        index = self._index
+        position = index.positions.get(digest)
+        return 0 if position is None else index.table[position][5]
 
     def place(self, template: str) -> Place | None:
         """Return where a template was published, None if it was not."""
@@ -120,32 +133,34 @@ class PackReader:
                 lock.release()
 
     def _wants_publish(self) -> bool:
-        return self._retry_at is not None and self._clock() >= self._retry_at
+        retry_at = self._retry_at  # another thread may set it to None meanwhile
+        return retry_at is not None and self._clock() >= retry_at
 
     def _is_ready_for(self, digest: bytes) -> bool:
         """Tell whether nothing is to be fetched or opened, now or soon, for this entry."""
-        position = self._positions.get(digest)
+        index = self._index
+        position = index.positions.get(digest)
         if position is None:
             is_old = bool(self._publish) and not self._is_latest
             return not (is_old or self._wants_publish())
-        return position in self._asked and self._asked.issuperset(self._table[position][4])
+        return position in self._asked and self._asked.issuperset(index.table[position][4])
 
     def _get_ready_for(self, digest: bytes) -> None:
         """Get a template's code, and that of all it needs, with one question at most."""
         self._find_publish()
-        if digest not in self._positions and self._publish and not self._is_latest:
+        if digest not in self._index.positions and self._publish and not self._is_latest:
             self._find_publish(latest=True)
-        position = self._positions.get(digest)
+        position = self._index.positions.get(digest)
         if position is None:
             return
-        wanted = {position, *self._table[position][4]} - self._asked
+        wanted = {position, *self._index.table[position][4]} - self._asked
         self._asked |= wanted
-        numbers = {self._table[each][1] for each in wanted} - self._opened
+        numbers = {self._index.table[each][1] for each in wanted} - self._opened
         if numbers and not self._ahead and not numbers <= self._sealed.keys():
             self._fetch_entries(wanted)
             if digest in self._codes:
                 return
-            numbers = {self._table[position][1]}
+            numbers = {self._index.table[position][1]}
         self._fetch(numbers - self._sealed.keys())
         code = self._codes.get(digest)  # which may have to make room for what is opened
         for number in sorted(numbers):
@@ -157,7 +172,7 @@ class PackReader:
 
     def _fetch_entries(self, positions: Collection[int]) -> None:
         """Fetch what a page needs, and no more: packs would bring their other templates, too."""
-        digests = [self._table[position][0] for position in positions]
+        digests = [self._index.table[position][0] for position in positions]
         keys = {
             self._scope.fingerprint + digest.hex(): digest
             for digest in digests
@@ -168,7 +183,7 @@ class PackReader:
             if unsealed is not None:
                 with suppress(EntryRejected):
                     self._codes[keys[key]] = code_from(unsealed.payload)
-        gone = [each for each in positions if self._table[each][0] not in self._codes]
+        gone = [each for each in positions if self._index.table[each][0] not in self._codes]
         self._asked.difference_update(gone)
         # A process that goes on asking will want them all.
         self._pages += 1
@@ -196,8 +211,9 @@ class PackReader:
         self._sealed = found
         self._asked, self._opened = set(), set()
         self._publish, self._count = label.publish, label.total
-        self._places, self._table = contents.places, list(contents.places.values())
-        self._positions = {place[0]: position for position, place in enumerate(self._table)}
+        self._places, table = contents.places, list(contents.places.values())
+        positions = {place[0]: position for position, place in enumerate(table)}
+        self._index = _Index(table, positions)
         self._hold(0, contents)
         self._retry_at = None
 
@@ -273,7 +289,7 @@ class PackReader:
             dropped = [digest for digest in digests if self._codes.pop(digest, None) is not None]
             if dropped:  # to be fetched again for what was not asked for yet
                 self._opened.discard(oldest)
-                self._asked.difference_update(map(self._positions.get, dropped))
+                self._asked.difference_update(map(self._index.positions.get, dropped))
 
 
 def _get_many(store: Store, keys: Sequence[str]) -> dict[str, bytes]:

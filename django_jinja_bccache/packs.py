@@ -24,7 +24,7 @@ PACK_PREFIX = "pack."
 #: template has, in words that any Python reads, for commands.
 INDEX = "index"
 # Of what packs hold: packs of unlike formats never meet under a key.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Scope(NamedTuple):
@@ -59,6 +59,8 @@ class Place(NamedTuple):
         needs: What the template names, and what that names in turn: their positions in the
             table of all places.
         size: Bytes of its bytecode.
+        name: The name by which its own loader knows it, the empty string if it is the same.
+        escapes: Whether it was compiled to escape.
     """
 
     digest: bytes
@@ -67,10 +69,12 @@ class Place(NamedTuple):
     path: str
     needs: tuple[int, ...]
     size: int
+    name: str
+    escapes: bool
 
 
 #: What ``marshal`` makes of a ``Place``.
-PlainPlace = tuple[bytes, int, str, str, tuple[int, ...], int]
+PlainPlace = tuple[bytes, int, str, str, tuple[int, ...], int, str, bool]
 
 
 class Contents(NamedTuple):

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from jinja2 import Environment
 
 from django_jinja_bccache.directories import named_directories
-from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE, fingerprint
+from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE, escapes, fingerprint
 from django_jinja_bccache.pack_reader import PackReader
 from django_jinja_bccache.packs import Place, Scope
 from django_jinja_bccache.storage import EntryStorage
@@ -81,6 +81,9 @@ class Published:
         reader = self._reader(environment, own)
         place = None if reader is None else reader.place(template)
         if reader is None or place is None:
+            return None
+        # The fingerprint does not tell, since it depends on the template.
+        if escapes(environment, place.name or template) != place.escapes:
             return None
         key = own + place.digest.hex()
         code = reader.code(place.digest)

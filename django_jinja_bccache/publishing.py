@@ -43,6 +43,7 @@ class Publishable:
         size: Bytes of its bytecode.
         root: See ``Place``, as for ``path``.
         path: The file's path below its root.
+        name: See ``Place``, as for ``escapes``.
         needs: The names of the templates that it names, and of those that these name.
     """
 
@@ -51,6 +52,8 @@ class Publishable:
     size: int
     root: str = ""
     path: str = ""
+    name: str = ""
+    escapes: bool = False
     needs: frozenset[str] = frozenset()
 
     @property
@@ -249,6 +252,8 @@ def _places(packs: Sequence[Sequence[Publishable]]) -> dict[str, PlainPlace]:
             item.path,
             tuple(sorted(positions[name] for name in item.needs if name in positions)),
             item.size,
+            item.name,
+            item.escapes,
         )
         for item, number in items
     }

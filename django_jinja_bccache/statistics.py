@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from weakref import WeakSet
 
 logger = logging.getLogger("django_jinja_bccache")
 
-#: The reason of a miss: nobody may store this code, because an extension needed a filter's output.
+#: Reason for a miss: nobody may store this code, because an extension needed a filter's output.
 KEPT = "kept from storing"
 #: Reasons of a miss that mean: a value was there, and was refused.
 REJECTED = frozenset({"corrupt", "version", "signature"})
@@ -108,11 +110,15 @@ class Event:
 Listener = Callable[[Event], None]
 
 
+_recorders: WeakSet[Recorder] = WeakSet()
+
+
 class Recorder:
     """Counts outcomes and tells listeners. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        _recorders.add(self)
         self._kinds: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self.listeners: list[Listener] = []
@@ -173,3 +179,12 @@ class Recorder:
     def forget_lock(self) -> None:
         """Replace the lock, which another thread may have held when this process forked."""
         self._lock = threading.Lock()
+
+
+def _forget_locks_after_fork() -> None:
+    # A thread that does not exist in the child may have held one.
+    for recorder in list(_recorders):
+        recorder.forget_lock()
+
+
+os.register_at_fork(after_in_child=_forget_locks_after_fork)

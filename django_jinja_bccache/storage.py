@@ -200,6 +200,8 @@ class EntryStorage:
             keys: The entry keys.
             ask: ``get_many``, or what of ``stores.tiered`` is to stand for it.
         """
+        if not keys:
+            return {}
         found: dict[str, bytes] = {}
         owners = self._owners(keys)
         with self._surviving(keys[0]):

@@ -16,7 +16,7 @@ from django_jinja_bccache.discovery import (
     read_source,
 )
 from django_jinja_bccache.exceptions import StoreError
-from django_jinja_bccache.fingerprint import summary
+from django_jinja_bccache.fingerprint import escapes, summary
 from django_jinja_bccache.notes import note_newest, why_unpublished
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
 from django_jinja_bccache.publishing import (
@@ -247,6 +247,8 @@ class _Warming:
                 key,
                 self._sizes.get(key, 0),
                 *root_and_path(item.template, item.filename, directories),
+                "" if item.name == item.template else item.name,
+                escapes(engine.environment, item.name),
             )
             for key, item in keyed
             if item.template not in gone
