@@ -60,8 +60,10 @@ def is_builtin(function: object) -> bool:
     """Tell whether a filter, test or undefined type is Jinja2's own object."""
     if id(function) not in _BUILTINS:
         return False
-    # The dictionaries that the built-in ones come from may have been added to.
-    home = getattr(function, "__module__", None) or ""
+    # The dictionaries that the built-in ones come from may have been added to, and functools.wraps
+    # gives a wrapper the other function's __module__.
+    within = getattr(function, "__globals__", {}).get("__name__")
+    home = within or getattr(function, "__module__", None) or ""
     return home.partition(".")[0] in _HOMES_OF_BUILTINS
 
 

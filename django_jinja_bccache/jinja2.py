@@ -38,4 +38,6 @@ class Jinja2(django_jinja2.Jinja2):
         if isinstance(cache, StoreBytecodeCache):
             engine_names[self.env] = self.name
             if cache.release and self.env.loader is not None:
-                self.env.loader = ReleaseLoader(self.env.loader, cache)
+                # A factory may return an environment that has had one before.
+                loader = getattr(self.env.loader, "source_loader", self.env.loader)
+                self.env.loader = ReleaseLoader(loader, cache)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from hashlib import blake2b
 from types import CodeType
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from jinja2 import Environment
@@ -28,8 +28,10 @@ def engine_name(environment: Environment) -> str:
     """
     name = engine_names.get(environment)
     if name is None:
-        escapes = environment.autoescape
-        seen = [*named_directories(environment.loader), getattr(escapes, "__qualname__", escapes)]
+        autoescape: Any = environment.autoescape
+        if callable(autoescape):  # whose repr() may hold an address
+            autoescape = getattr(autoescape, "__qualname__", type(autoescape).__qualname__)
+        seen = [*named_directories(environment.loader), autoescape]
         digest = blake2b(repr(seen).encode(), digest_size=8).hexdigest()
         name = engine_names[environment] = f"({digest})"
     return name

@@ -19,11 +19,7 @@ from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.fingerprint import escapes, summary
 from django_jinja_bccache.notes import note_newest, why_unpublished
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
-from django_jinja_bccache.publishing import (
-    Publishable,
-    in_order,
-    publish,
-)
+from django_jinja_bccache.publishing import Publishable, in_order, publish
 from django_jinja_bccache.reports import Problem, Progress, WarmReport, unseen
 
 

@@ -2,7 +2,9 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
+from textwrap import dedent
 
 import jinja2
 import pytest
@@ -16,10 +18,11 @@ from django_jinja_bccache import DjangoBytecodeCache, FileSystemBytecodeCache
 from django_jinja_bccache.entry import SigningKey
 from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.loader import ReleaseLoader
-from django_jinja_bccache.published import engine_names
+from django_jinja_bccache.published import engine_name, engine_names
 from django_jinja_bccache.statistics import Recorder
 from django_jinja_bccache.warming import warm
 from testproject.caches import memcached_cache
+from tests.scripts import run_script
 from tests.sites import cached_engine
 
 SOURCE = "<p>{{ name }}</p>"
@@ -138,6 +141,33 @@ def test_a_child_waits_for_no_lock_of_its_parents_threads():
             recorder.record("hit", "a.html", "key")
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_name_of_an_environment_without_a_backend_is_the_same_in_every_process():
+    def made():
+        return Environment(loader=DictLoader({}), autoescape=partial(str.startswith, "a"))
+
+    assert engine_name(made()) == engine_name(made())
+
+
+def test_a_wrapper_in_the_place_of_a_builtin_filter_is_none(tmp_path):
+    program = """
+        import functools, json, sys
+        import jinja2.filters
+        original = jinja2.filters.FILTERS["upper"]
+        word = sys.argv[1]
+        jinja2.filters.FILTERS["upper"] = functools.wraps(original)(lambda value: word)
+        from django_jinja_bccache import FileSystemBytecodeCache
+        from jinja2 import DictLoader, Environment
+        cache = FileSystemBytecodeCache(sys.argv[2], key="k")
+        loader = DictLoader({"a.html": "{{ 'x'|upper }}"})
+        environment = Environment(loader=loader, bytecode_cache=cache)
+        page = environment.get_template("a.html").render()
+        print(json.dumps([page, cache.statistics.hits]))
+    """
+    directory = str(tmp_path / "cache")
+    assert run_script(dedent(program), "yes", directory).result == ["yes", 0]
+    assert run_script(dedent(program), "oui", directory).result == ["oui", 1]
 
 
 def test_a_secret_need_not_be_utf_8():
