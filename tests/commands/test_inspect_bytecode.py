@@ -194,10 +194,10 @@ class TestInventory:
 
     def test_of_templates_that_cannot_be_read_or_are_compiled_already(self, site, tmp_path):
         compile_home(site, tmp_path / "compiled")
-        site.write("templates/image.html", b"\xff\xd8")
+        (site.directory / "templates/gone.html").symlink_to("nowhere.html")
         site.manage("warm_bytecode")
         found = report(site)
-        assert (found["templates"], found["broken"]) == (4, ["image.html"])
+        assert (found["templates"], found["broken"]) == (4, ["gone.html"])
         assert found["stored"] == [name for name in NAMES if name != "home.html"]
 
     def test_it_says_where_nothing_that_is_published_serves(self, site):
