@@ -101,7 +101,7 @@ class TestForgetful:
         assert done.returncode == 1
         assert 10 <= len(lost) < 60
         assert len(done.stderr.splitlines()) == len(lost)
-        assert done.stdout.splitlines()[1:] == [f"  {len(lost)} stored, but gone from the cache"]
+        assert done.stdout.splitlines()[1] == f"  {len(lost)} stored, but gone from the cache"
 
     def test_what_a_full_memcached_evicts_is_told(self, file_site, memcached_server):
         text = noise(60_000)
