@@ -43,7 +43,7 @@ def test_a_tier_may_be_whatever_the_option_may_be(local, shared):
 @pytest.mark.parametrize(
     ("tiers", "message"),
     [
-        ({"local": FILES}, "missing 1 required positional argument: 'shared'"),
+        ({"local": FILES}, "required, but missing: 'shared'"),
         ({"local": FILES, "shared": "nowhere"}, "\"shared\": there is no alias 'nowhere'"),
         (
             {"local": {**FILES, "directoy": "/x"}, "shared": "default"},
