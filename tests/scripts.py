@@ -40,7 +40,7 @@ def run_script(source: str, *arguments: object, **environment: str) -> Finished:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
