@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -141,7 +142,8 @@ def inspect(engine: CachedEngine) -> InspectReport:
                 report.missing.append(name)
         report.published = _published(archive, engine, keys, listed)
         report.inventory = None if listed is None else taken.inventory()
-        report.size, report.max_size = archive.usage()
+        with suppress(NotSupported):
+            report.size, report.max_size = archive.usage()
         report.remark = _remark(archive, engine, report)
     report.broken.sort()
     return report

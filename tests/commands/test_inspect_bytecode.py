@@ -9,7 +9,7 @@ from jinja2 import DictLoader, Environment
 from testproject.caches import memcached_cache
 from tests.commands.test_warm_problems import EXTENSION
 from tests.raw import RawFiles, raw_store
-from tests.sites import TEMPLATES
+from tests.sites import TEMPLATES, Code
 
 NAMES = list(TEMPLATES)
 
@@ -199,6 +199,17 @@ class TestInventory:
         found = report(site)
         assert (found["templates"], found["broken"]) == (4, ["gone.html"])
         assert found["stored"] == [name for name in NAMES if name != "home.html"]
+
+    def test_of_a_store_that_tells_no_size(self, site):
+        site.imports = """
+from cachelib import SimpleCache
+from django_jinja_bccache import MemcachedBytecodeCache
+"""
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache=Code("MemcachedBytecodeCache(SimpleCache())"))
+        ]
+        found = report(site)
+        assert (found["ok"], found["size"], found["max_size"]) == (True, None, None)
 
     def test_it_says_where_nothing_that_is_published_serves(self, site):
         site.manage("warm_bytecode")

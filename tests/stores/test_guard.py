@@ -250,3 +250,15 @@ def test_what_does_not_touch_the_store_is_not_kept_from_it(guarded, patient):
 def test_usage_is_the_stores_own(guarded, patient):
     patient.does = lambda: StoreUsage(1, 2)
     assert guarded.usage() == StoreUsage(1, 2)
+
+
+def test_to_measure_a_large_store_for_long_is_no_outage(guarded, patient, clock, said):
+    def measure():
+        clock.now += 10 * DEADLINE
+        return StoreUsage(1, 2)
+
+    patient.does = measure
+    assert guarded.usage() == StoreUsage(1, 2)
+    patient.does = lambda: b"1"
+    assert guarded.get("key") == b"1"
+    assert said() == []
