@@ -102,7 +102,7 @@ class FileSystemStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if os.path.isdir(self._directory):
+            if os.access(self._directory, os.X_OK) and os.path.isdir(self._directory):
                 return None  # this one file cannot be read; the next set() replaces it
             raise StoreUnavailable(str(error)) from error
         header = _Header.read_from(content)

@@ -246,6 +246,14 @@ class TestForeignOwners:
         done = run_script(FOREIGN, shared, SECRET)
         assert done.result == {"seen": expected, "uid": 65534}
 
+    def test_a_directory_that_nobody_else_may_enter_is_an_outage_and_is_told_of(
+        self, shared, target, path
+    ):
+        shared.chmod(0o700)
+        done = run_script(FOREIGN, shared, SECRET)
+        assert done.result["seen"] == [[True, 0, 1, 0], [True, 0, 1, 0]]
+        assert done.stderr.count("is unavailable ([Errno 13] Permission denied") == 2  # each cache
+
     def test_anothers_file_that_is_not_authentic_is_replaced_by_an_own_one(
         self, shared, target, path
     ):
