@@ -15,7 +15,7 @@ from django_jinja_bccache.discovery import (
     exists,
     read_source,
 )
-from django_jinja_bccache.exceptions import StoreError
+from django_jinja_bccache.exceptions import ReleaseChanged, StoreError
 from django_jinja_bccache.fingerprint import escapes, summary
 from django_jinja_bccache.notes import note_newest, why_unpublished
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
@@ -265,15 +265,14 @@ class _Warming:
             references.setdefault(source.template, set()).update(self._names(source, reference))
         lifetime = engine.cache.timeout
         try:
-            report.packs = publish(
-                archive,
-                scope,
-                in_order(templates, references),
-                lifetime=lifetime,
-                force=self._force,
-            )
+            ordered = in_order(templates, references)
+            report.packs = publish(archive, scope, ordered, lifetime=lifetime, force=self._force)
             parts = summary(engine.environment)
             note_newest(archive, scope, parts, lifetime=lifetime)
+        except ReleaseChanged as error:
+            if not report.failed:
+                raise
+            report.unpublished = str(error)  # what failed is to be told of, too
         except StoreError as error:
             report.unpublished = f"packs cannot be stored: {error}"
 

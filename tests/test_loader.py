@@ -280,6 +280,14 @@ class TestALife:
             "jinja2: release '1' is published with other content than this\n"
         )
 
+    def test_a_broken_template_is_told_of_beside_the_release_that_it_would_change(self, site):
+        site.manage("warm_bytecode")
+        site.write("templates/home.html", "{% if %}")
+        refused = site.manage("warm_bytecode")
+        assert refused.returncode == 1
+        assert "home.html: Expected an expression" in refused.stderr
+        assert "'1' is published already" in refused.stderr
+
     def test_force_changes_it(self, site):
         site.manage("warm_bytecode")
         site.write("templates/home.html", "changed")
