@@ -156,21 +156,22 @@ class Connection:
 
 
 class _Forks:
-    """Opens connections, and closes them before this process forks.
-
-    Attributes:
-        is_near: Whether it is about to.
-    """
+    """Opens connections, and closes them before this process forks."""
 
     def __init__(self) -> None:
-        self.is_near = False
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._is_held = False
+        # The threads that are about to fork, and whether each has the lock.
+        self._forking: dict[int, bool] = {}
         self._pools: WeakSet[ClientPool[Connection]] = WeakSet()
         self._open: dict[object, str] = {}
         self._inherited_paths: set[str] = set()
         self._inherited: list[sqlite3.Connection] = []
+
+    @property
+    def is_near(self) -> bool:
+        """Whether this process is about to fork."""
+        return bool(self._forking)
 
     def watch(self, pool: ClientPool[Connection]) -> None:
         """Close the idle connections of a pool before each fork."""
@@ -209,8 +210,9 @@ class _Forks:
 
     def close_all(self) -> None:
         """Close every connection; wait for those in use, but not for ever."""
-        self.is_near = True
-        self._is_held = self._lock.acquire(timeout=_PATIENCE)
+        thread = threading.get_ident()
+        self._forking[thread] = False
+        self._forking[thread] = self._lock.acquire(timeout=_PATIENCE)
         end = time.monotonic() + _PATIENCE
         while self._open and time.monotonic() < end:
             for pool in list(self._pools):
@@ -220,8 +222,7 @@ class _Forks:
 
     def go_on(self) -> None:
         """Let connections be opened again."""
-        self.is_near = False
-        if self._is_held:
+        if self._forking.pop(threading.get_ident(), False):
             self._lock.release()
 
     def begin_anew(self) -> None:
@@ -230,7 +231,7 @@ class _Forks:
         self._open.clear()
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self.is_near = False
+        self._forking.clear()
 
 
 _forks = _Forks()

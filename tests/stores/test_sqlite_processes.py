@@ -206,6 +206,34 @@ print(json.dumps([child, store.get("key").decode()]))
     assert run_script(BEGIN + script, path).result == [1, "x"]
 
 
+def test_two_threads_that_fork_at_once_leave_the_store_in_order(path):
+    before = """
+import os, threading, time
+
+under_way = threading.Event()
+
+
+def take_long():
+    if threading.current_thread() is not threading.main_thread():
+        under_way.set()
+        time.sleep(2)
+
+
+os.register_at_fork(before=take_long)  # what is registered first is called last
+"""
+    script = """
+store.set("key", b"x", None)
+results = []
+other = threading.Thread(target=lambda: results.append(fork(lambda: store.get("key").decode())()))
+other.start()
+under_way.wait()
+results.append(fork(lambda: store.get("key").decode())())
+other.join()
+print(json.dumps([*results, store.get("key").decode()]))
+"""
+    assert run_script(before + BEGIN + script, path).result == ["x"] * 3
+
+
 def test_a_fork_is_not_held_up_by_a_store_at_rest(path):
     script = """
 store.set("key", b"x", None)
