@@ -54,8 +54,8 @@ class DiskCacheStore:
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the values of those keys that have one."""
-        found = {key: self.get(key) for key in keys}
-        return {key: value for key, value in found.items() if value is not None}
+        found = self._call(lambda cache: {key: cache.get(key) for key in keys})
+        return {key: value for key, value in found.items() if isinstance(value, bytes)}
 
     def set(self, key: str, value: bytes, timeout: float | None) -> None:
         """Store a value for ``timeout`` seconds, for ever if None."""
@@ -138,17 +138,26 @@ def _item(key: str, cache: Any) -> StoredItem | None:
     return StoredItem(key, len(value), expires_at=expires) if isinstance(value, bytes) else None
 
 
+class _Forking(threading.local):
+    """The stores that wait until this thread has forked the process."""
+
+    stores: Sequence[DiskCacheStore] = ()
+
+
 _stores: WeakSet[DiskCacheStore] = WeakSet()
+_forking = _Forking()
 
 
 def _before_fork() -> None:
-    for store in list(_stores):
+    _forking.stores = list(_stores)
+    for store in _forking.stores:
         store.before_fork()
 
 
 def _after_fork() -> None:
-    for store in list(_stores):
+    for store in _forking.stores:
         store.after_fork()
+    _forking.stores = ()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -6,14 +6,17 @@ import time
 from pathlib import Path
 
 import diskcache
+import jinja2
 import pytest
 from django.core import signals
-from django.core.cache import CacheKeyWarning, caches
+from django.core.cache import CacheKeyWarning, caches, close_caches
 
+from django_jinja_bccache import DjangoBytecodeCache
+from django_jinja_bccache.bridge.diskcache import BytesDisk
 from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
 from django_jinja_bccache.stores import diskcache as diskcache_store
 from django_jinja_bccache.stores.django import DjangoCacheStore
-from tests.stores.contract import ForeignValues, ListingContract
+from tests.stores.contract import ForeignValues, ListingContract, eventually
 from tests.stores.opening import opened
 
 DISKCACHE = "diskcache.DjangoCache"
@@ -96,6 +99,14 @@ def open_files_in(directory: Path) -> list[str]:
     return sorted(found)
 
 
+class SlowDisk(BytesDisk):
+    """Takes its time to read, less than a deadline."""
+
+    def fetch(self, *arguments, **options):
+        time.sleep(0.2)
+        return super().fetch(*arguments, **options)
+
+
 class TestFaults:
     @pytest.fixture
     def store(self, tmp_path):
@@ -117,6 +128,15 @@ class TestFaults:
             assert store.get("key") == b"1"
         other.close()
 
+    def test_many_keys_have_one_deadline_together(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("django_jinja_bccache.bridge.diskcache.BytesDisk", SlowDisk)
+        with opened(DISKCACHE, LOCATION=tmp_path, deadline=0.5) as store:
+            keys = [str(number) for number in range(10)]
+            assert store.set_many(dict.fromkeys(keys, b"1"), 100) == []
+            assert store.get("1") == b"1"
+            with pytest.raises(StoreUnavailable):
+                store.get_many(keys)
+
     def test_while_the_process_forks_it_is_out_of_order_at_the_deadline(self, store):
         diskcache_store._before_fork()
         try:
@@ -125,6 +145,35 @@ class TestFaults:
         finally:
             diskcache_store._after_fork()
         assert store.get("key") == b"1"
+
+    def test_one_that_is_made_while_the_process_forks_keeps_no_other_closed(self, store, tmp_path):
+        diskcache_store._before_fork()
+        with opened(DISKCACHE, LOCATION=tmp_path / "other") as other:
+            diskcache_store._after_fork()
+            assert store.get("key") == b"1"
+            assert other.get("key") is None
+
+    @pytest.mark.timeout(30)
+    def test_no_page_waits_for_it_to_open_past_the_deadline(self, store, tmp_path):
+        """diskcache itself would wait for a minute."""
+        cache = DjangoBytecodeCache(key="k", deadline=0.3, cooldown=0.1)
+        loader = jinja2.DictLoader({"a": "1", "b": "2"})
+        environment = jinja2.Environment(loader=loader, bytecode_cache=cache)
+        close_caches()
+        del caches["default"]
+        with sqlite3.connect(tmp_path / "000" / "cache.db", isolation_level=None) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert environment.get_template("a").render() == "1"
+            assert environment.get_template("b").render() == "2"
+            assert cache.statistics.errors > 0
+        other.close()
+
+        def stores_again() -> bool:
+            environment.cache.clear()
+            return environment.get_template("a").render() == "1" and cache.statistics.stores == 1
+
+        assert eventually(stores_again)
+        cache.storage.opener.close()
 
     def test_a_database_that_is_damaged_is_out_of_order(self, store, tmp_path):
         store.close()
