@@ -67,7 +67,8 @@ def compile_template(
     if code is not None:
         return Compiled(code, shareable=True, references=tuple(references))
     # Either the template is wrong, and Jinja2 says so itself now; or an extension needs what a
-    # filter returns while it compiles, and the code must stay in this process.
+    # filter returns while it compiles, or the environment is not what it is known by: then the
+    # code must stay in this process.
     return Compiled(environment.compile(source, name, filename), shareable=False)
 
 

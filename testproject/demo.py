@@ -49,6 +49,7 @@ def main() -> int:
         environment = {
             **os.environ,
             "BYTECODE_CACHE": f"file://{directory}",
+            "DJANGO_JINJA_BCCACHE": "on",
             "DJANGO_SETTINGS_MODULE": "testproject.settings",
             "PYTHONPATH": str(ROOT),
         }

@@ -101,7 +101,10 @@ class TestForgetful:
         assert done.returncode == 1
         assert 10 <= len(lost) < 60
         assert len(done.stderr.splitlines()) == len(lost)
-        assert done.stdout.splitlines()[1] == f"  {len(lost)} stored, but gone from the cache"
+        surprise = "no other process has it: CACHES['default'] is in this one's memory"
+        expected = [f"{len(lost)} stored, but gone from the cache", surprise]
+        lines = [line.strip() for line in done.stdout.splitlines()[1:]]
+        assert lines == (expected if backend_class == LOCMEM else expected[:1])
 
     def test_what_a_full_memcached_evicts_is_told(self, file_site, memcached_server):
         text = noise(60_000)
