@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from django_jinja_bccache.exceptions import (
@@ -27,6 +28,8 @@ _LARGE = 1_000_000
 # pymemcache reads no answer before it has sent everything. On a unix socket, 280 answers that
 # nobody reads are enough to make the server wait for its client, which waits for the server.
 _UNREAD_ANSWERS = 100
+# Each key to delete is a round trip; so many of them share a deadline.
+_AT_ONCE = 10
 
 
 class MemcachedClient(Protocol):
@@ -151,7 +154,8 @@ class MemcachedStore:
             NotSupported: The client has no ``delete``.
         """
         doomed = list(keys)
-        return self._call(lambda client: sum(bool(client.delete(key)) for key in doomed))
+        batches = (doomed[start : start + _AT_ONCE] for start in range(0, len(doomed), _AT_ONCE))
+        return sum(self._call(partial(_delete, batch)) for batch in batches)
 
     def scan(self, prefix: str) -> Iterator[StoredItem]:
         """List the items whose key begins with ``prefix``.
@@ -210,6 +214,10 @@ def _set_many(client: Any, items: Mapping[str, bytes], expiry: tuple[int, ...]) 
         batch = {key: items[key] for key in keys[start : start + _UNREAD_ANSWERS]}
         failed += client.set_multi(batch, *expiry)
     return failed
+
+
+def _delete(keys: Sequence[str], client: Any) -> int:
+    return sum(bool(client.delete(key)) for key in keys)
 
 
 def _total(stats: Sequence[Mapping[str, int]], name: str) -> int | None:

@@ -54,6 +54,16 @@ class TestSiblingOfDjangosClient(ListingContract):
         return crowd_on(memcached)
 
 
+def test_many_keys_are_removed_from_a_distant_server_although_each_is_a_round_trip(
+    memcached, proxy
+):
+    values = {str(number): b"1" for number in range(150)}
+    distant = proxy(memcached.address, delay=0.005)
+    with opened(PYMEMCACHE, LOCATION=distant.address, deadline=1.0) as store:
+        assert store.set_many(values, 100) == []
+        assert store.delete_many(values) == len(values)
+
+
 class TestSiblingWithAKeyPrefixThatIsNotASCII(TestSiblingOfDjangosClient):
     crowd_size = 5_000
     longest_key = 250 - len("größe:1:".encode())
