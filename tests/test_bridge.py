@@ -13,9 +13,9 @@ from django.test import override_settings
 
 from django_jinja_bccache import DjangoBytecodeCache, bridge, register_store
 from django_jinja_bccache.exceptions import ConfigurationError, NotSupported, StoreUnavailable
-from django_jinja_bccache.stores.base import StoreUsage
+from django_jinja_bccache.stores.base import StoreUsage, unguarded
 from django_jinja_bccache.stores.filesystem import FileSystemStore
-from tests.stores.opening import PYMEMCACHE, opened, unguarded
+from tests.stores.opening import PYMEMCACHE, opened
 from tests.stores.readers import PREFIX, distinct_values
 
 BACKENDS = "django.core.cache.backends"
@@ -108,6 +108,16 @@ class TestAlias:
         with (
             override_settings(CACHES={"default": {"BACKEND": backend}}),
             pytest.raises(ConfigurationError, match=expected),
+        ):
+            DjangoBytecodeCache("default").validate()
+
+    def test_a_misspelt_factory_is_an_error_at_start_up(self, monkeypatch):
+        monkeypatch.setattr(bridge, "_factories", dict(bridge._factories))
+        backend = f"{__name__}.RedisOfTheSitesOwn"
+        bridge.register_store(backend, "no.such.factory")
+        with (
+            override_settings(CACHES={"default": {"BACKEND": backend}}),
+            pytest.raises(ConfigurationError, match=r"register_store\(.*no\.such\.factory"),
         ):
             DjangoBytecodeCache("default").validate()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,7 +20,7 @@ from django_jinja_bccache.exceptions import (
     StoreUnavailable,
 )
 from django_jinja_bccache.stores.alias import AliasStore
-from django_jinja_bccache.stores.base import Guard, Store
+from django_jinja_bccache.stores.base import Guard, Store, is_for_commands
 from django_jinja_bccache.stores.django import DjangoCacheStore
 
 #: Makes the store over one cache backend: ``factory(backend, deadline=…, guard=…)``; returns
@@ -45,8 +44,8 @@ def register_store(backend: str, factory: str | Factory) -> None:
             and KEY_FUNCTION have been applied.
 
     Raises:
-        ConfigurationError: The dotted path of the factory cannot be imported. It is raised when
-            the store is opened.
+        ConfigurationError: The dotted path of the factory cannot be imported. It is raised at
+            start-up or, if the factory is registered after that, when the store is opened.
     """
     _factories[backend] = factory
 
@@ -70,7 +69,8 @@ def check_alias(alias: str) -> None:
     """Check what can be checked of an alias in CACHES without making its backend.
 
     Raises:
-        ConfigurationError: The backend cannot be imported, or is asynchronous.
+        ConfigurationError: The backend, or the factory that was registered for it, cannot be
+            imported; or the backend is asynchronous.
     """
     path = caches.settings[alias].get("BACKEND", "")
     try:
@@ -84,6 +84,8 @@ def check_alias(alias: str) -> None:
             f"CACHES[{alias!r}]: {path} is asynchronous, but Jinja2 loads templates in "
             "synchronous code; name an alias whose backend has a synchronous get()."
         )
+    if not str(_factories.get(path, _PACKAGE)).startswith(_PACKAGE):
+        _factory_for(alias, backend_class)  # a site's own may be misspelt
 
 
 def reads_through_django(alias: str) -> bool:
@@ -130,7 +132,7 @@ def _raw_store(alias: str, backend: Any, *, deadline: float, guard: Guard) -> St
     if factory is None:
         return None
     try:
-        return factory(backend, deadline=deadline, guard=partial(_guard_named, guard, alias))
+        return factory(backend, deadline=deadline, guard=_naming(guard, alias))
     except BytecodeCacheError:
         raise
     except Exception as error:  # backends import their library, and read their LOCATION, now
@@ -154,8 +156,10 @@ def _key_rule(backend: Any) -> Callable[[str], str]:
     return lambda key: backend.key_func(key, backend.key_prefix, backend.version)
 
 
-def _guard_named(guard: Guard, alias: str, store: Store, part: str) -> Store:
-    return guard(store, f"{alias!r} ({part})" if part else repr(alias))
+def _naming(guard: Guard, alias: str) -> Guard:
+    if is_for_commands(guard):
+        return guard
+    return lambda store, part: guard(store, f"{alias!r} ({part})" if part else repr(alias))
 
 
 def _factory_for(alias: str, backend_class: type) -> Factory | None:

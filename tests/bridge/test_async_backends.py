@@ -10,8 +10,8 @@ from django.test import override_settings
 from django_jinja_bccache import DjangoBytecodeCache, bridge
 from django_jinja_bccache.conf import validate_settings
 from django_jinja_bccache.exceptions import ConfigurationError
+from django_jinja_bccache.stores.base import unguarded
 from tests.sites import BACKEND
-from tests.stores.opening import unguarded
 
 ASYNC_VALKEY = "django_valkey.async_cache.cache.AsyncValkeyCache"
 

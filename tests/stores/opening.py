@@ -8,7 +8,7 @@ from django.core.cache import close_caches
 from django.test import override_settings
 
 from django_jinja_bccache import bridge
-from django_jinja_bccache.stores.base import Guard, Store
+from django_jinja_bccache.stores.base import Guard, Store, unguarded
 
 PYMEMCACHE = "django.core.cache.backends.memcached.PyMemcacheCache"
 PYLIBMC = "django.core.cache.backends.memcached.PyLibMCCache"
@@ -16,10 +16,6 @@ REDIS = "django.core.cache.backends.redis.RedisCache"
 DJANGO_REDIS = "django_redis.cache.RedisCache"
 DJANGO_VALKEY = "django_valkey.cache.ValkeyCache"
 DJANGO_VALKEY_CLUSTER = "django_valkey.cluster_cache.cache.ClusterValkeyCache"
-
-
-def unguarded(store: Store, _name: str) -> Store:
-    return store
 
 
 @contextmanager
