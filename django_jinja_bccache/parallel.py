@@ -33,7 +33,15 @@ _AT_ONCE = 8
 # Fewer templates than this are compiled before another process could begin.
 _WORTH_A_WORKER = 50
 
-_WORKER = "from django_jinja_bccache.parallel import work; work()"
+# The first place to import from, with -c, is the present directory: whatever lies there is not
+# among what the parent imports.
+_WORKER = """
+import sys
+if not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]
+from django_jinja_bccache.parallel import work
+work()
+"""
 
 
 class Failure(NamedTuple):

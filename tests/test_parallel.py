@@ -9,6 +9,7 @@ from jinja2 import DictLoader
 from django_jinja_bccache import DjangoBytecodeCache
 from django_jinja_bccache.warming import warm
 from testproject.benchmarks import synthetic
+from tests.scripts import ROOT
 from tests.sites import Code, cached_engine
 
 SOURCES = dict(synthetic.templates(60))
@@ -62,6 +63,24 @@ class TestWorkers:
         assert done.stdout.count("settings are read") == 1
         report = json.loads(done.stdout.removeprefix("settings are read\n"))
         assert report["engines"][0]["jobs"] == 2
+
+    def test_they_import_nothing_from_the_present_directory(
+        self, large_site, tmp_path, monkeypatch
+    ):
+        manage = tmp_path / "project" / "manage.py"
+        manage.parent.mkdir()
+        manage.write_text(
+            "import sys\nfrom django.core.management import execute_from_command_line\n"
+            "execute_from_command_line(sys.argv)\n"
+        )
+        here = tmp_path / "here"
+        here.mkdir()
+        (here / "selectors.py").write_text("raise SystemExit('imported from here')\n")
+        monkeypatch.setattr("tests.sites.ROOT", here)
+        path = {"PYTHONPATH": f"{large_site.directory}:{ROOT}"}
+        done = large_site.python(str(manage), "warm_bytecode", "--jobs", "2", **path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "--jobs made" not in done.stdout
 
     def test_a_broken_template_is_told_as_by_one_process(self, large_site):
         large_site.write("templates/broken.html", "fine\n{% if %}")
