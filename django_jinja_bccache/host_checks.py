@@ -54,9 +54,9 @@ def check_modes(**_options: Any) -> list[CheckMessage]:
         warning_about(
             "011",
             engine,
-            f"keeps its bytecode in {path!r}, which this user may not read.",
-            "Each process compiles every template. Warm as the user that serves, or open it "
-            f"with: chmod -R a+rX {path}",
+            f"keeps its bytecode in {path!r}, of which this user may not read all.",
+            "Each process compiles what it may not read. Warm as the user that serves; in an "
+            f"image, this after the last warm-up does as well: chmod -R a+rX {path}",
         )
         for engine, cache in caches_in_settings()
         for path in _paths(cache)
@@ -77,7 +77,7 @@ def _paths(cache: StoreBytecodeCache) -> Iterator[str]:
 
 
 def _is_closed(path: str) -> bool:
-    """Tell whether something is there, none of which this process may read."""
+    """Tell whether something is there that this process may not read."""
     try:
         if not stat.S_ISDIR(os.stat(path).st_mode):
             return not os.access(path, os.R_OK)
@@ -86,7 +86,11 @@ def _is_closed(path: str) -> bool:
         return True
     except OSError:
         return False
-    return bool(files) and not any(os.access(os.path.join(path, each), os.R_OK) for each in files)
+    return any(_is_forbidden(os.path.join(path, each)) for each in files)
+
+
+def _is_forbidden(path: str) -> bool:
+    return not os.access(path, os.R_OK) and os.path.lexists(path)
 
 
 def _is_local(cache: StoreBytecodeCache) -> bool:

@@ -254,6 +254,8 @@ names = {{"alias": "jinja2_bytecode/x", "sqlite": "a.db"}}
 path = os.path.join(base, names.get(sys.argv[1], "cache/x"))
 os.makedirs(os.path.dirname(path), exist_ok=True)
 open(path, "w").close()
+if os.path.dirname(path) != base:
+    open(f"{{path}}2", "w").close()  # another one, which may be read
 found["open"] = fired()
 os.chmod(path, 0)
 os.chmod(base, 0o755)
