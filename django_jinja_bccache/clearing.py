@@ -12,7 +12,7 @@ from django_jinja_bccache.fingerprint import fingerprint
 from django_jinja_bccache.newest import newest_key
 from django_jinja_bccache.notes import remove_notes
 from django_jinja_bccache.packs import INDEX, scope_prefix_of
-from django_jinja_bccache.publishing import Publish, publishes_among, read_publishes
+from django_jinja_bccache.publishes import Publish, publishes_among, read_publishes
 
 #: Entries that dry runs have told of: the cache and the stored key of each.
 Counted = set[tuple[str, str]]
@@ -59,13 +59,13 @@ def clear(
         NotSupported: The store's client cannot delete.
     """
     is_theirs = _belonging_to(others, engine)
-    prefix = engine.cache.published.scope(engine.environment).prefix
+    own = engine.cache.published.scope(engine.environment)
     with Archive(engine.cache.storage) as archive:
         try:
             items = {item.key: item.size for item in archive.items()}
             listed = True
         except NotSupported:
-            published = read_publishes(archive, [prefix]).get(prefix)
+            published = read_publishes(archive, [own.prefix]).get(own.prefix)
             keys = list(_present_keys(engine))
             if published is not None:
                 keys += [*published.pack_keys, published.index_key]
@@ -85,7 +85,6 @@ def clear(
         }
         if dry_run:
             return _count(engine, doomed, counted, listed=listed)
-        own = engine.cache.published.scope(engine.environment)
         gone = [publish.label for prefix, publish in publishes.items() if prefix not in theirs]
         remove_notes(archive, [own, *gone])
         return _remove(archive, engine, doomed, listed=listed)

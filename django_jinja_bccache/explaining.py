@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from jinja2 import TemplateNotFound
+
 from django_jinja_bccache.archive import Archive, moment
 from django_jinja_bccache.discovery import CachedEngine, Source, read_source
 from django_jinja_bccache.entry import unseal
@@ -17,9 +19,14 @@ from django_jinja_bccache.newest import Newest
 from django_jinja_bccache.notes import newest_of
 from django_jinja_bccache.packs import Scope
 from django_jinja_bccache.parallel import Failure, compile_source
-from django_jinja_bccache.publishing import lost_packs, read_publishes
+from django_jinja_bccache.publishes import holds, read_publishes
 
 NOTHING = "(none)"
+_REFUSED = {
+    "corrupt": "it is damaged",
+    "signature": "it was not signed with a key of this site",
+    "version": "another version of Python or of this package made it",
+}
 
 
 class Difference(NamedTuple):
@@ -73,12 +80,17 @@ def explain(engine: CachedEngine, template: str) -> Explanation:
         template: The template's name.
 
     Raises:
-        jinja2.TemplateNotFound: The engine has no such template.
+        jinja2.TemplateNotFound: The engine has no such template, nor has its release.
         UnicodeDecodeError: It is not text.
         StoreError: The store failed.
     """
     explanation = Explanation(engine.name, template)
-    source = read_source(engine.environment, template)
+    try:
+        source = read_source(engine.environment, template)
+    except TemplateNotFound:
+        if not _is_released(engine, explanation):
+            raise
+        return explanation
     if source is None:
         explanation.reason = "Its loader has it compiled already: no cache is asked."
         return explanation
@@ -109,19 +121,36 @@ def explain(engine: CachedEngine, template: str) -> Explanation:
 def _look(archive: Archive, engine: CachedEngine, scope: Scope, explanation: Explanation) -> None:
     """Find the template where a page would."""
     publish = read_publishes(archive, [scope.prefix]).get(scope.prefix)
-    if engine.cache.packs and publish is not None and not lost_packs(archive, publish):
+    if engine.cache.packs and publish is not None:
         released = publish.entry_keys.get(explanation.template)
-        if released is not None and released != explanation.key and _serves_release(engine):
-            explanation.reason = (
-                "Its source has changed since: the release is served as it was published."
-            )
-            explanation.differences = [_difference_of_sources(archive, explanation, released)]
-        if explanation.reason or explanation.key in publish.entry_keys.values():
+        key = released if released and _serves_release(engine) else explanation.key
+        if holds(archive, publish, key):
             explanation.found, explanation.created = "pack", moment(publish.created)
+            if key != explanation.key:
+                explanation.reason = (
+                    "Its source has changed since: the release is served as it was published."
+                )
+                explanation.differences = [_difference_of_sources(archive, explanation, key)]
             return
     held = archive.read([explanation.key]).get(explanation.key)
     if held is not None:
         explanation.found, explanation.created = "entry", moment(held.unsealed.created)
+
+
+def _is_released(engine: CachedEngine, explanation: Explanation) -> bool:
+    """Say what a page would do with a template that has no source here; tell if it is served."""
+    if not (engine.cache.enabled and engine.cache.packs and _serves_release(engine)):
+        return False
+    scope = engine.cache.published.scope(engine.environment)
+    with Archive(engine.cache.storage) as archive:
+        publish = read_publishes(archive, [scope.prefix]).get(scope.prefix)
+        key = publish.entry_keys.get(explanation.template) if publish is not None else None
+        if publish is None or key is None or not holds(archive, publish, key):
+            return False
+    explanation.key, explanation.found, explanation.created = key, "pack", moment(publish.created)
+    explanation.parts = {"environment": scope.fingerprint, "release": scope.release}
+    explanation.reason = "It has no source here: the release is served as it was published."
+    return True
 
 
 def _serves_release(engine: CachedEngine) -> bool:
@@ -147,7 +176,7 @@ def _compare(
 
 def _reason(archive: Archive, explanation: Explanation, newest: Newest | None) -> str:
     for reason in _refusals(archive, explanation.key):
-        return f"What is stored under its key is refused: {reason}."
+        return f"What is stored under its key is refused: {_REFUSED[reason]}."
     if newest is None:
         return "It is not stored, and this engine has not been warmed."
     if explanation.differences:
@@ -190,7 +219,7 @@ def _differences(
         for part in parts:
             yield Difference(part, here.get(part, NOTHING), there.get(part, NOTHING))
         if not parts:
-            yield Difference("salt", "another", "another")
+            yield Difference("salt", repr(engine.cache.salt), "another")
     then = Scope(scope.engine, newest.fingerprint, scope.release)
     publish = read_publishes(archive, [then.prefix]).get(then.prefix)
     if publish is None:  # the cache has no packs, or has them no more

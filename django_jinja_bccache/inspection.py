@@ -14,7 +14,7 @@ from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
 from django_jinja_bccache.newest import why_nothing_is_found
 from django_jinja_bccache.notes import newest_of
 from django_jinja_bccache.packs import INDEX, scope_prefix_of
-from django_jinja_bccache.publishing import (
+from django_jinja_bccache.publishes import (
     Publish,
     lost_packs,
     publishes_among,
@@ -199,13 +199,15 @@ class _StockTaking:
     def __init__(
         self, archive: Archive, wanted: Iterable[str], listed: Sequence[StoredItem]
     ) -> None:
-        by_key = {archive.entry_key(item.key): item for item in listed}
-        self._packs = [(key, item) for key, item in by_key.items() if scope_prefix_of(key)]
-        self._entries = {key: item for key, item in by_key.items() if not scope_prefix_of(key)}
+        keyed = [(archive.entry_key(item.key), item) for item in listed]
+        self._packs = [(key, item) for key, item in keyed if scope_prefix_of(key)]
+        # While signing keys rotate, one entry may lie under several of them.
+        self._items = [item for key, item in keyed if not scope_prefix_of(key)]
+        self._entries = {key for key, _ in keyed if not scope_prefix_of(key)}
         self._created: list[int] = []
         self.held: set[str] = set()
         self.names: set[str | None] = set()
-        for batch in batches(list({**dict.fromkeys(wanted), **self._entries})):
+        for batch in batches(list(dict.fromkeys([*wanted, *self._entries]))):
             for key, held in archive.read(batch).items():
                 self.held.add(key)
                 if key in self._entries:
@@ -214,14 +216,14 @@ class _StockTaking:
 
     def inventory(self) -> Inventory:
         """Return the sums."""
-        created, entries = self._created, self._entries.values()
+        created, entries = self._created, self._items
         accessed = [item.accessed_at for item in entries if item.accessed_at is not None]
         return Inventory(
             entries=len(entries),
             entry_bytes=sum(item.size for item in entries),
             packs=sum(not key.endswith(INDEX) for key, _ in self._packs),
             pack_bytes=sum(item.size for _, item in self._packs),
-            refused=len(entries) - len(created),
+            refused=len(self._entries) - len(created),
             oldest=moment(min(created)) if created else None,
             newest=moment(max(created)) if created else None,
             last_access=moment(max(accessed)) if accessed else None,

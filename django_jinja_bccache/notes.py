@@ -14,12 +14,8 @@ from django_jinja_bccache.newest import (
     why_nothing_is_found,
 )
 from django_jinja_bccache.packs import PackLabel, Scope
-from django_jinja_bccache.publishing import (
-    Publishable,
-    lost_packs,
-    publishes_among,
-    read_publishes,
-)
+from django_jinja_bccache.publishes import lost_packs, publishes_among, read_publishes
+from django_jinja_bccache.publishing import Publishable
 
 
 def note_newest(

@@ -7,14 +7,13 @@ import marshal
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from types import CodeType
 
 from django_jinja_bccache.archive import Archive, Copy
 from django_jinja_bccache.bytecode import code_from
-from django_jinja_bccache.exceptions import EntryRejected, ReleaseChanged
+from django_jinja_bccache.exceptions import ReleaseChanged
 from django_jinja_bccache.fingerprint import FINGERPRINT_SIZE
 from django_jinja_bccache.packs import (
     INDEX,
@@ -22,10 +21,9 @@ from django_jinja_bccache.packs import (
     PackLabel,
     PlainPlace,
     Scope,
-    contents_of,
     label_of,
-    scope_prefix_of,
 )
+from django_jinja_bccache.publishes import read_publishes
 
 # A template that this many others name is likely to be part of any page.
 _SHARED_BY = 3
@@ -124,7 +122,7 @@ def publish(
     label = _label(scope, packs)
     before = archive.copies(keys)
     if scope.release and not force:
-        _refuse_change(archive, scope, templates)
+        refuse_change(archive, scope, templates)
     is_there = [
         sum(_is_current(copy, label.publish, lifetime) for copy in before.get(key, []))
         for key in keys
@@ -140,84 +138,6 @@ def publish(
             archive.store_pack(keys[-1], index, said, is_for_all=True)
         archive.store_pack(keys[number], marshal.dumps(contents), said)
     return len(packs)
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Packs that were published together.
-
-    Attributes:
-        label: What they say of themselves.
-        created: When, in seconds since the epoch.
-        pack_keys: The entry keys of the packs.
-        index_key: The entry key of their index.
-        entry_keys: The entry keys of the templates, by their names.
-    """
-
-    label: PackLabel
-    created: int
-    pack_keys: tuple[str, ...]
-    index_key: str
-    entry_keys: dict[str, str]
-
-
-def read_publishes(archive: Archive, prefixes: Iterable[str]) -> dict[str, Publish]:
-    """Return what is published of each scope, whose packs' keys begin with these prefixes.
-
-    That there is a publish is what pack 0 says. What is in it is what the index of the same
-    publish says; a store may drop that sooner than what pages read, and pack 0 knows it, too, for
-    those who can read it.
-    """
-    wanted = list(prefixes)
-    copies = archive.copies([f"{prefix}{part}" for prefix in wanted for part in (0, INDEX)])
-    found = {}
-    for prefix in wanted:
-        firsts = copies.get(f"{prefix}0", [])
-        if firsts:
-            first = max(firsts, key=lambda copy: copy.unsealed.created)
-            label = label_of(first.unsealed)
-            indexes = [
-                copy
-                for copy in copies.get(f"{prefix}{INDEX}", [])
-                if label_of(copy.unsealed).publish == label.publish
-            ]
-            found[prefix] = Publish(
-                label,
-                first.unsealed.created,
-                tuple(f"{prefix}{number}" for number in range(label.total)),
-                f"{prefix}{INDEX}",
-                _entry_keys_in(first, indexes),
-            )
-    return found
-
-
-def _entry_keys_in(first: Copy, indexes: Sequence[Copy]) -> dict[str, str]:
-    """Return the entry keys of a publish's templates by their names, none if nobody can tell."""
-    for index in indexes:
-        with suppress(EntryRejected, ValueError):
-            return dict(json.loads(bytes(index.unsealed.payload)))
-    try:
-        places = contents_of(first.unsealed).places
-    except EntryRejected:
-        return {}
-    fingerprint = label_of(first.unsealed).fingerprint
-    return {name: fingerprint + place[0].hex() for name, place in places.items()}
-
-
-def publishes_among(archive: Archive, stored_keys: Iterable[str]) -> dict[str, Publish]:
-    """Return what is published, as ``read_publishes`` does, of packs under stored keys."""
-    prefixes = {scope_prefix_of(archive.entry_key(key)) for key in stored_keys}
-    return read_publishes(archive, sorted(prefix for prefix in prefixes if prefix))
-
-
-def lost_packs(archive: Archive, published: Publish) -> list[str]:
-    """Return the entry keys of those packs that are gone, or belong to another publish."""
-    found = archive.copies(published.pack_keys)
-    return [
-        key
-        for key in published.pack_keys
-        if all(label_of(copy.unsealed) != published.label for copy in found.get(key, []))
-    ]
 
 
 def _label(scope: Scope, packs: Sequence[Sequence[Publishable]]) -> PackLabel:
@@ -275,7 +195,13 @@ def _is_current(copy: Copy, publish_id: str, lifetime: float | None) -> bool:
     return lifetime is None or time.time() - copy.unsealed.created < lifetime / 2
 
 
-def _refuse_change(archive: Archive, scope: Scope, templates: Sequence[Publishable]) -> None:
+def refuse_change(archive: Archive, scope: Scope, templates: Sequence[Publishable]) -> None:
+    """Let nothing pass that would give a published release other content.
+
+    Raises:
+        ReleaseChanged: It would.
+        StoreError: The store failed.
+    """
     published = read_publishes(archive, [scope.prefix]).get(scope.prefix)
     if published is None or not published.entry_keys:  # nobody can tell what is in it
         return

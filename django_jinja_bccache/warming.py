@@ -9,17 +9,12 @@ from django_jinja_bccache.archive import Archive, Held, batches
 from django_jinja_bccache.bytecode import Label
 from django_jinja_bccache.compiling import Reference
 from django_jinja_bccache.directories import named_directories, root_and_path
-from django_jinja_bccache.discovery import (
-    CachedEngine,
-    Source,
-    exists,
-    read_source,
-)
+from django_jinja_bccache.discovery import CachedEngine, Source, exists, read_source
 from django_jinja_bccache.exceptions import ReleaseChanged, StoreError
 from django_jinja_bccache.fingerprint import escapes, summary
 from django_jinja_bccache.notes import note_newest, why_unpublished
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
-from django_jinja_bccache.publishing import Publishable, in_order, publish
+from django_jinja_bccache.publishing import Publishable, in_order, publish, refuse_change
 from django_jinja_bccache.reports import Problem, Progress, WarmReport, unseen
 
 
@@ -47,7 +42,7 @@ def warm(
         progress: Called with how many templates more are done, and how many there are.
 
     Raises:
-        ReleaseChanged: The release is published with other content.
+        ReleaseChanged: The release is published with other content, also with ``dry_run``.
         StoreError: The store failed.
     """
     with Compilers(engine, jobs) as compilers:
@@ -258,7 +253,11 @@ class _Warming:
                 templates if has_packs else None,
                 anything_missing=bool(report.missing),
             )
-        if not (self._write and engine.cache.packs and templates):
+        if not (self._fills and engine.cache.packs and templates):
+            return
+        if not self._write:
+            if scope.release and not self._force:
+                refuse_change(archive, scope, templates)
             return
         references: dict[str, set[str]] = {}
         for source, reference in self._references:

@@ -43,7 +43,8 @@ opening accounting
 storage
 newest
 archive directories pack_reader
-published publishing
+published publishes
+publishing
 notes
 bccache
 caches overriding tiered

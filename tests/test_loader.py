@@ -279,6 +279,11 @@ class TestALife:
         assert checked.stderr == (
             "jinja2: release '1' is published with other content than this\n"
         )
+        for tried, expected in (((), 1), (("--force",), 0)):
+            foretold = site.manage("warm_bytecode", "--dry-run", *tried)
+            assert foretold.returncode == expected
+            assert ("'1' is published already" in foretold.stderr) == bool(expected)
+        assert site.visit(*NAMES).pages == before
 
     def test_a_broken_template_is_told_of_beside_the_release_that_it_would_change(self, site):
         site.manage("warm_bytecode")

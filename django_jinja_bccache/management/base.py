@@ -151,7 +151,11 @@ def amount(count: int, noun: str) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes for people: ``812 B``, ``9.4 KB``, ``3.1 MB``."""
+    """Return a number of bytes for people: ``812 B``, ``9.4 KB``, ``3.1 MB``, ``1.2 GB``."""
     if count < 1000:
         return f"{count} B"
-    return f"{count / 1000:.1f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+    for unit in ("KB", "MB"):
+        count_in_unit = count / (1000 if unit == "KB" else 1_000_000)
+        if count_in_unit < 1000:
+            return f"{count_in_unit:.1f} {unit}"
+    return f"{count / 1_000_000_000:.1f} GB"

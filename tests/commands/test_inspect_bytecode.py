@@ -93,6 +93,26 @@ class TestInventory:
         assert (published["stored"], published["stale"], published["missing"]) == (2, 1, 1)
         assert found["inventory"]["entries"] == 4
 
+    def test_of_entries_under_an_old_signing_key_and_the_new_one(self, site):
+        site.manage("warm_bytecode")
+        site.settings |= {
+            "SECRET_KEY": "new",
+            "SECRET_KEY_FALLBACKS": [site.settings["SECRET_KEY"]],
+        }
+        before = report(site)["inventory"]
+        site.manage("warm_bytecode")
+        after = report(site)["inventory"]
+        assert (before["entries"], after["entries"], after["refused"]) == (4, 8, 0)
+        assert after["entry_bytes"] > 1.5 * before["entry_bytes"]
+
+    def test_of_a_release_whose_name_is_long(self, site):
+        release = "2026-11-28-build-1234567890"
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "release": release})
+        ]
+        site.manage("warm_bytecode")
+        assert f"1/1  {release}\n" in site.manage("inspect_bytecode").stdout
+
     def test_of_damaged_values(self, site, raw):
         site.manage("warm_bytecode")
         broken = [key for key in list(raw.keys()) if "note:" not in key]
@@ -159,7 +179,7 @@ class TestInventory:
             "      new.html",
             "    broken      0",
         ]
-        assert re.search(r"^\* .* UTC  -  +4 +0 +1 +1/1$", done.stdout, re.MULTILINE)
+        assert re.search(r"^\* .* UTC +4 +0 +1 +1/1  -$", done.stdout, re.MULTILINE)
 
     def test_a_store_out_of_reach_is_an_error(self, site):
         site.settings["CACHES"] = {
@@ -190,7 +210,7 @@ class TestInventory:
             "  in the store  it cannot list its keys",
         ]
         assert "whole store" not in done.stdout
-        assert re.search(r"^\* .* UTC  -  +3 +1 +0 +1/1$", done.stdout, re.MULTILINE)
+        assert re.search(r"^\* .* UTC +3 +1 +0 +1/1  -$", done.stdout, re.MULTILINE)
 
     def test_of_templates_that_cannot_be_read_or_are_compiled_already(self, site, tmp_path):
         compile_home(site, tmp_path / "compiled")
@@ -217,7 +237,7 @@ from django_jinja_bccache import MemcachedBytecodeCache
             site.engine(bytecode_cache={"alias": "default", "release": "r1"})
         ]
         done = site.manage("inspect_bytecode")
-        assert re.search(r"^  .* UTC  -  +4 +0 +0 +1/1$", done.stdout, re.MULTILINE)
+        assert re.search(r"^  .* UTC +4 +0 +0 +1/1  -$", done.stdout, re.MULTILINE)
         assert "would be served from" not in done.stdout
 
 
@@ -330,6 +350,33 @@ class TestExplain:
         assert found["reason"].startswith("Its source has changed since")
         assert [each["part"] for each in found["differences"]] == ["source"]
 
+    def test_a_release_is_served_without_any_source(self, site):
+        site.settings["TEMPLATES"] = [
+            site.engine(bytecode_cache={"alias": "default", "release": "r1"})
+        ]
+        site.manage("warm_bytecode")
+        before = site.visit("home.html").pages
+        (site.directory / "templates/home.html").unlink()
+        assert site.visit("home.html").pages == before
+        found = explanation(site)
+        assert (found["found"], found["parts"]["release"]) == ("pack", "r1")
+        assert found["reason"].startswith("It has no source here")
+        unknown = site.manage("inspect_bytecode", "--explain", "none.html")
+        assert (unknown.returncode, "No template 'none.html'" in unknown.stderr) == (2, True)
+
+    def test_a_pack_is_gone_that_is_not_its_own(self, site, raw):
+        for name in ("big1.html", "big2.html", "big3.html"):
+            site.write(f"templates/{name}", "leaf " * 14_000)
+        site.manage("warm_bytecode")
+        packs = sorted(key for key in list(raw.keys()) if re.search(r"pack\.\w+\.[1-9]$", key))
+        assert len(packs) >= 2
+        raw.plant(packs[-1], b"damaged")
+        names = [*NAMES, "big1.html", "big2.html", "big3.html"]
+        found = [explanation(site, name)["found"] for name in names]
+        assert sorted(set(found)) == ["entry", "pack"]
+        assert found.count("pack") >= 3
+        assert site.visit(*names).compiled == []
+
     def test_a_release_is_not_served_where_templates_are_reloaded(self, site):
         site.settings["TEMPLATES"] = [
             site.engine(bytecode_cache={"alias": "default", "release": "r1"}, auto_reload=True)
@@ -351,7 +398,9 @@ class TestExplain:
         site.manage("warm_bytecode")
         for key in [key for key in list(raw.keys()) if "note:" not in key]:
             raw.plant(key, raw.get(key)[:-1] + b"?")
-        assert explanation(site)["reason"] == "What is stored under its key is refused: signature."
+        assert explanation(site)["reason"] == (
+            "What is stored under its key is refused: it was not signed with a key of this site."
+        )
 
     def test_it_was_stored_and_is_gone(self, site, raw):
         site.manage("warm_bytecode")

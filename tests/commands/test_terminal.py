@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from django_jinja_bccache.management.base import size
 from tests.scripts import ROOT
 
 COMMANDS = {
@@ -104,6 +105,14 @@ class TestVerbosity:
         file_site.write("templates/broken.html", "{% if %}")
         done = file_site.manage(command, *COMMANDS[command], "-v", verbosity)
         assert all(len(line) <= 80 for line in (done.stdout + done.stderr).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(999, "999 B"), (1_000, "1.0 KB"), (3_140_000, "3.1 MB"), (64_000_000_000, "64.0 GB")],
+)
+def test_sizes_are_in_the_unit_that_fits(count, expected):
+    assert size(count) == expected
 
 
 class TestInterrupt:

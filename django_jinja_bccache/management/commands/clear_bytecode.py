@@ -107,10 +107,10 @@ class Command(EngineCommand):
             cannot_list = options["stale"] and isinstance(error, NotSupported)
             return self.cannot_use("--stale" if cannot_list else "the cache", engine, error)
         if options["format"] == "text" and options["verbosity"] > 0:
-            self._print(report, dry_run=options["dry_run"])
+            self._print(engine, report, dry_run=options["dry_run"])
         return asdict(report) | {"ok": True}
 
-    def _print(self, report: ClearReport, *, dry_run: bool) -> None:
+    def _print(self, engine: CachedEngine, report: ClearReport, *, dry_run: bool) -> None:
         verb = "would remove" if dry_run else "removed"
         packs = f" and {amount(report.packs, 'pack')}" if report.packs else ""
         self.stdout.write(
@@ -118,7 +118,8 @@ class Command(EngineCommand):
             f"{size(report.bytes)}"
         )
         if not report.listed:
+            until = " until they expire" if engine.cache.timeout is not None else ""
             self.stdout.write(
                 "  Only those of the present templates: this cache cannot list its keys.\n"
-                "  Older ones stay until they expire."
+                f"  Older ones stay{until}."
             )

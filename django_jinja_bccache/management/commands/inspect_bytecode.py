@@ -38,7 +38,7 @@ class Command(EngineCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         engines = self.engines(options["engines"])
-        if options["explain"]:
+        if options["explain"] is not None:
             results = self._explain_all(engines, options)
         else:
             results = [self._run(engine, options) for engine in engines]
@@ -127,13 +127,13 @@ class Command(EngineCommand):
             return
         heads = ("stored", "stale", "missing", "packs")
         columns = "".join(f"{head:>9}" for head in heads)
-        self.stdout.write(f"  {'published':25}{'release':13}{columns}")
+        self.stdout.write(f"  {'published':25}{columns}  release")
         for coverage in published:
             packs = f"{coverage.packs - coverage.lost:,}/{coverage.packs:,}"
             mark = "*" if coverage.serves else " "
             self.stdout.write(
-                f"{mark} {_text(coverage.created):25}{coverage.release[:12] or '-':13}"
-                f"{coverage.stored:9,}{coverage.stale:9,}{coverage.missing:9,}{packs:>9}"
+                f"{mark} {_text(coverage.created):25}{coverage.stored:9,}{coverage.stale:9,}"
+                f"{coverage.missing:9,}{packs:>9}  {coverage.release or '-'}"
             )
         if any(coverage.serves for coverage in published):
             self.stdout.write("* is what this process would be served from")

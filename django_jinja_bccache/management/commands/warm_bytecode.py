@@ -82,6 +82,10 @@ class Command(EngineCommand):
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        if options["check"] and options["force"]:
+            raise CommandError(
+                "--check changes nothing, so --force is not for it.", returncode=USAGE
+            )
         chosen = self.engines(options["engines"])
         for pattern in options["include"]:
             if not any(engine.list_templates([pattern]).names for engine in chosen):
