@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from django_jinja_bccache.exceptions import NotSupported, StoreError
 from django_jinja_bccache.stores.base import Store, StoredItem, StoreUsage
 from django_jinja_bccache.stores.replicated import primary_of
+
+logger = logging.getLogger("django_jinja_bccache")
 
 
 class AliasStore:
@@ -20,6 +23,7 @@ class AliasStore:
     def __init__(self, store: Store, make_key: Callable[[str], str]) -> None:
         self._store = store
         self._make_key_unchecked = make_key
+        self._has_told = False
 
     @property
     def primary(self) -> AliasStore:
@@ -29,8 +33,17 @@ class AliasStore:
     def _make_key(self, key: str) -> str:
         try:
             return self._make_key_unchecked(key)
-        except ValueError as error:  # Django's InvalidCacheKey is one
-            raise StoreError(f"The key rules of this alias refuse {key!r}: {error}") from error
+        except Exception as error:  # a KEY_FUNCTION may raise anything
+            problem = f"{type(error).__name__}: {error}"
+            if not self._has_told:  # no outage begins with it, as the store is not asked
+                self._has_told = True
+                logger.warning(
+                    "The KEY_FUNCTION or another key rule of an alias in CACHES refuses the keys "
+                    "of bytecode (%s). Templates whose key is refused are compiled in each "
+                    "process.",
+                    problem,
+                )
+            raise StoreError(f"The key rules of this alias refuse {key!r}: {problem}") from error
 
     def get(self, key: str) -> bytes | None:
         """Return the value, None if there is none."""

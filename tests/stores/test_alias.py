@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import jinja2
 import pytest
 from django.core.cache import CacheKeyWarning, caches
+from django.test import override_settings
 
+from django_jinja_bccache import DjangoBytecodeCache
 from django_jinja_bccache.exceptions import NotSupported, StoreError
 from django_jinja_bccache.stores.alias import AliasStore
 from django_jinja_bccache.stores.filesystem import FileSystemStore
@@ -115,3 +118,26 @@ def test_the_reason_why_keys_cannot_be_listed_names_the_key_function(tmp_path):
     store.set("key", b"1", None)
     with pytest.raises(NotSupported, match="KEY_FUNCTION"):
         list(store.scan("k"))
+
+
+def key_of_nobody(key: str, key_prefix: str, version: int) -> str:
+    raise LookupError("no tenant")
+
+
+def test_a_function_that_raises_costs_no_page_and_is_told_of_once(memcached, caplog):
+    caches = {
+        "default": {
+            "BACKEND": PYMEMCACHE,
+            "LOCATION": memcached.address,
+            "KEY_FUNCTION": f"{__name__}.key_of_nobody",
+        }
+    }
+    with override_settings(CACHES=caches):
+        cache = DjangoBytecodeCache(key="k")
+        loader = jinja2.DictLoader({"a": "1", "b": "2"})
+        environment = jinja2.Environment(loader=loader, bytecode_cache=cache)
+        assert [environment.get_template(name).render() for name in "ab"] == ["1", "2"]
+        cache.storage.opener.close()
+    assert cache.statistics.errors >= 2
+    [told] = [record.getMessage() for record in caplog.records]
+    assert "LookupError: no tenant" in told
