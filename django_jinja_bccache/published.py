@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from hashlib import blake2b
 from types import CodeType
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ from django_jinja_bccache.packs import Place, Scope
 from django_jinja_bccache.storage import EntryStorage
 
 #: The NAMEs of the engines whose environments these are.
+# Environments whose attributes change while they render leave readers behind.
+_MOST_READERS = 64
+
 engine_names: WeakKeyDictionary[Environment, str] = WeakKeyDictionary()
 
 
@@ -123,4 +127,7 @@ class Published:
                 patience=self._cache.deadline / 4,
             )
             reader = self._readers.setdefault(which, reader)
+            if len(self._readers) > _MOST_READERS:
+                with suppress(StopIteration, KeyError, RuntimeError):  # another thread did so
+                    del self._readers[next(iter(self._readers))]
         return reader

@@ -1,5 +1,6 @@
 """What environments, loaders and names may be like without costing or spoiling a page."""
 
+import gc
 import os
 import signal
 from functools import partial
@@ -18,6 +19,7 @@ from django_jinja_bccache import DjangoBytecodeCache, FileSystemBytecodeCache
 from django_jinja_bccache.entry import SigningKey
 from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.loader import ReleaseLoader
+from django_jinja_bccache.pack_reader import PackReader
 from django_jinja_bccache.published import engine_name, engine_names
 from django_jinja_bccache.statistics import Recorder
 from django_jinja_bccache.warming import warm
@@ -185,3 +187,16 @@ def test_nothing_is_asked_for_nothing():
         cache = DjangoBytecodeCache(key="k")
         assert cache.storage.fetch_many([], lambda store, keys: store.get_many(keys)) == {}
         assert cache.statistics.errors == 0
+
+
+def test_an_environment_that_changes_with_every_page_does_not_fill_the_memory(tmp_path):
+    cache = FileSystemBytecodeCache(tmp_path, key="k")
+    environment = Environment(loader=DictLoader({"a": SOURCE}), bytecode_cache=cache)
+    for number in range(300):
+        environment.newline_sequence = ("\n", "\r\n", "\r")[number % 3]
+        environment.keep_trailing_newline = bool(number % 2)
+        environment.line_statement_prefix = f"#{number}"
+        environment.cache.clear()
+        assert environment.get_template("a").render(name="x") == "<p>x</p>"
+    readers = [item for item in gc.get_objects() if type(item) is PackReader]
+    assert sum(reader._storage is cache.storage for reader in readers) < 100
