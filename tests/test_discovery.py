@@ -161,7 +161,7 @@ class TestReadSource:
         environment.bytecode_cache = Spy()
         environment.get_template("p/x.html")
         assert read_source(environment, "p/x.html") == Source("p/x.html", *asked[0])
-        assert asked == [("x.html", str(tmp_path / "x.html"), "one\ntwo\n")]
+        assert [item[:2] for item in asked] == [("x.html", str(tmp_path / "x.html"))]
 
     def test_it_neither_fills_nor_reads_what_jinja2_keeps_in_the_process(self):
         templates = {"x": "old"}
