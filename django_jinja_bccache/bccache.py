@@ -21,7 +21,7 @@ from django_jinja_bccache.fingerprint import escapes, fingerprint
 from django_jinja_bccache.options import checked, not_empty, seconds
 from django_jinja_bccache.published import Published
 from django_jinja_bccache.signing import Secret
-from django_jinja_bccache.statistics import CacheEntry, CacheStatistics, Listener
+from django_jinja_bccache.statistics import UNSHAREABLE, CacheEntry, CacheStatistics, Listener
 from django_jinja_bccache.storage import EntryStorage
 from django_jinja_bccache.stores.base import Guard, Store
 
@@ -167,7 +167,7 @@ class StoreBytecodeCache(ABC, BytecodeCache):
             label = Label(name, bucket.checksum, compiled.references)
             self.storage.write(key, payload_of(compiled.code, name), label)
         else:
-            self.storage.recorder.record("kept", name, key)
+            self.storage.recorder.record(UNSHAREABLE, name, key)
         return bucket
 
     def set_bucket(self, bucket: Bucket) -> None:
@@ -195,6 +195,9 @@ class StoreBytecodeCache(ABC, BytecodeCache):
 
     def clear(self) -> None:
         """Remove every entry of this cache, and nothing else.
+
+        Caches over the same store have the same entries if their prefix and signing keys are
+        the same, whatever their ``salt`` is.
 
         Raises:
             NotSupported: The store cannot list its keys, or its client cannot delete.

@@ -213,7 +213,7 @@ def _fingerprint(engine: CachedEngine) -> str:
 def _present_keys(engine: CachedEngine) -> Iterable[str]:
     """Yield the entry keys of an engine's templates as they are now."""
     listing = engine.list_templates()
-    for template in (*listing.names, *listing.others):
+    for template in (*listing.names, *listing.left_to_others):
         try:
             source = read_source(engine.environment, template)
         except Exception:  # noqa: BLE001, S112 - what cannot be read has no key

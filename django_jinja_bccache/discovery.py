@@ -38,20 +38,20 @@ class CachedEngine:
         name: Its NAME in TEMPLATES.
         environment: Its Jinja2 environment.
         cache: The bytecode cache.
-        takes: Tells of a template's name whether the engine renders it, or leaves it to others,
+        renders: Tells of a template's name whether the engine renders it, or leaves it to others,
             as django-jinja's does with ``match_extension``.
     """
 
     name: str
     environment: Environment
     cache: StoreBytecodeCache
-    takes: Callable[[str], bool] = any_template
+    renders: Callable[[str], bool] = any_template
 
     def list_templates(
         self, include: Collection[str] = (), exclude: Collection[str] = ()
     ) -> Listing:
         """Return the names of the engine's templates; see ``list_templates``."""
-        return list_templates(self.environment, include, exclude, takes=self.takes)
+        return list_templates(self.environment, include, exclude, renders=self.renders)
 
     def entry_key(self, source: Source) -> str:
         """Return the key under which the engine's cache keeps a template's code."""
@@ -84,14 +84,14 @@ class Listing:
 
     Attributes:
         names: The names of templates.
-        others: Names that are left to other engines. The templates of ``names`` may still include
-            or extend them.
+        left_to_others: Names that other engines render. The templates of ``names`` may still
+            include or extend them.
         passed_over: Names of hidden files and of editors' backups.
         unlistable: The loaders that cannot tell their templates' names.
     """
 
     names: tuple[str, ...]
-    others: tuple[str, ...]
+    left_to_others: tuple[str, ...]
     passed_over: tuple[str, ...]
     unlistable: tuple[str, ...]
 
@@ -110,8 +110,8 @@ def cached_engines(names: Collection[str] = ()) -> list[CachedEngine]:
         environment = getattr(engines[name], "env", None)
         cache = getattr(environment, "bytecode_cache", None)
         if isinstance(environment, Environment) and isinstance(cache, StoreBytecodeCache):
-            takes = getattr(engines[name], "match_template", any_template)
-            found[name] = CachedEngine(name, environment, cache, takes)
+            renders = getattr(engines[name], "match_template", any_template)
+            found[name] = CachedEngine(name, environment, cache, renders)
     unknown = [name for name in names if name not in found]
     if unknown:
         raise UnknownEngine(unknown, tuple(found))
@@ -123,7 +123,7 @@ def list_templates(
     include: Collection[str] = (),
     exclude: Collection[str] = (),
     *,
-    takes: Callable[[str], bool] = any_template,
+    renders: Callable[[str], bool] = any_template,
 ) -> Listing:
     """Return the names of an environment's templates.
 
@@ -131,7 +131,7 @@ def list_templates(
         environment: The environment.
         include: Patterns as of ``fnmatch``, one of which a name must match, unless empty.
         exclude: Patterns of which a name must match none.
-        takes: Tells which names the environment's engine takes.
+        renders: Tells which names the environment's engine renders.
     """
     unlistable: list[str] = []
     names = set() if environment.loader is None else _names(environment.loader, unlistable)
@@ -141,9 +141,11 @@ def list_templates(
         for name in sorted(names - passed_over)
         if (not include or _matches(name, include)) and not _matches(name, exclude)
     ]
-    taken = [name for name in wanted if takes(name)]
-    others = [name for name in wanted if not takes(name)]
-    return Listing(tuple(taken), tuple(others), tuple(sorted(passed_over)), tuple(unlistable))
+    rendered = [name for name in wanted if renders(name)]
+    left_to_others = [name for name in wanted if not renders(name)]
+    return Listing(
+        tuple(rendered), tuple(left_to_others), tuple(sorted(passed_over)), tuple(unlistable)
+    )
 
 
 def read_source(environment: Environment, template: str) -> Source | None:

@@ -125,7 +125,7 @@ def inspect(engine: CachedEngine) -> InspectReport:
         taken = _StockTaking(archive, keys.values(), listed or [])
         held, names = taken.held, taken.names
         # What is left to other engines counts if this one's templates have brought it here.
-        for name in listing.others:
+        for name in listing.left_to_others:
             if keys.get(name) not in held:
                 keys.pop(name, None)
         report.templates = len(keys) + len(report.broken)
@@ -162,13 +162,13 @@ def _remark(archive: Archive, engine: CachedEngine, report: InspectReport) -> st
 def _sources(engine: CachedEngine, listing: Listing, report: InspectReport) -> dict[str, Source]:
     """Return the sources of an engine's templates, by the templates' names."""
     sources = {}
-    for name in (*listing.names, *listing.others):
+    for name in (*listing.names, *listing.left_to_others):
         try:
             source = read_source(engine.environment, name)
         except UnicodeDecodeError:  # an image, or whatever else lies among templates
             continue
         except Exception:  # noqa: BLE001 - a loader may raise anything
-            if name not in listing.others:
+            if name not in listing.left_to_others:
                 report.broken.append(name)
         else:
             if source is not None:

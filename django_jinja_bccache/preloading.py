@@ -68,7 +68,7 @@ def _preload(engine: CachedEngine, *, templates: bool) -> PreloadReport:
     names = published
     if not published or engine.cache.release is None or environment.auto_reload:
         listing = engine.list_templates()
-        listed = {*listing.names, *listing.others}
+        listed = {*listing.names, *listing.left_to_others}
         names = [name for name in published if name in listed]
         names += sorted(set(listing.names).difference(published))
     room = _room(engine)

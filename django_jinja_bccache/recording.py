@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from django_jinja_bccache.bccache import StoreBytecodeCache
-from django_jinja_bccache.statistics import KEPT, Event
+from django_jinja_bccache.statistics import UNSHAREABLE, Event
 
 _MILLISECONDS = 1000
 
@@ -98,8 +98,8 @@ class Recording:
 def _complete(load: Load, event: Event) -> None:
     if event.kind == "store":
         load.size, load.storing = event.size, event.seconds * _MILLISECONDS
-    elif event.kind == "kept":
-        load.reason, load.refusal = KEPT, "not to be shared"
+    elif event.kind == UNSHAREABLE:
+        load.reason, load.refusal = UNSHAREABLE, "not to be shared"
     elif event.kind == "oversize":
         load.size, load.refusal = event.size, "too large"
     else:

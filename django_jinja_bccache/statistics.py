@@ -13,8 +13,9 @@ from weakref import WeakSet
 
 logger = logging.getLogger("django_jinja_bccache")
 
-#: Reason for a miss: nobody may store this code, because an extension needed a filter's output.
-KEPT = "kept from storing"
+#: Kind of an event, and reason of a miss: nobody may store this code, because an extension needed
+#: a filter's output.
+UNSHAREABLE = "unshareable"
 #: Reasons of a miss that mean: a value was there, and was refused.
 REJECTED = frozenset({"corrupt", "version", "signature"})
 
@@ -34,7 +35,7 @@ class CacheStatistics:
             say.
         max_size: The limit of the store in bytes; None if it has none or does not say.
         miss_reasons: The number of misses for each reason: ``absent``, ``corrupt``,
-            ``version``, ``signature``, ``store down``, or ``kept from storing`` for bytecode
+            ``version``, ``signature``, ``store down``, or ``unshareable`` for bytecode
             that is absent because it cannot be stored.
     """
 
@@ -82,9 +83,9 @@ class Event:
     """One outcome, as listeners get it.
 
     Attributes:
-        kind: ``hit``, ``miss``, ``compiled``, ``store``, ``error`` or ``oversize``; ``kept`` if
-            the bytecode cannot be stored, because an extension needs a filter's output;
-            ``rejected`` if a pack, or one of several entries, was refused.
+        kind: ``hit``, ``miss``, ``compiled``, ``store``, ``error`` or ``oversize``;
+            ``unshareable`` if the bytecode cannot be stored, because an extension needs a
+            filter's output; ``rejected`` if a pack, or one of several entries, was refused.
         template: The template's name; None for a bucket made by hand.
         key: The entry key.
         reason: Why it was a miss, an error or rejected; otherwise the empty string.
@@ -141,10 +142,10 @@ class Recorder:
             self._kinds[kind] += 1
             if kind == "miss":
                 self._reasons[reason] += 1
-            elif kind == "kept" and self._reasons["absent"]:
+            elif kind == UNSHAREABLE and self._reasons["absent"]:
                 # It was a miss a moment ago, and will be one in each process.
                 self._reasons["absent"] -= 1
-                self._reasons[KEPT] += 1
+                self._reasons[UNSHAREABLE] += 1
         if self.listeners:
             event = Event(
                 kind, template, key, reason, size, seconds, origin, fetching, round_trips

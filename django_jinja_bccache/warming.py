@@ -118,7 +118,7 @@ class _Warming:
                     sources = [(self._engine.entry_key(item), item) for item in found]
                     self._warm_batch(archive, sources)
                     keyed += sources
-                waiting = sorted(self._named().intersection(listing.others) - known)
+                waiting = sorted(self._named().intersection(listing.left_to_others) - known)
                 known.update(waiting)
             if report.bytes_stored:
                 self._prove(archive, keyed)

@@ -207,7 +207,7 @@ def fork(job: dict[str, Any]) -> None:
 
 
 def _outcomes(recorder: Any) -> int:
-    return sum(recorder.count(kind) for kind in ("hit", "miss", "store", "error", "kept"))
+    return sum(recorder.count(kind) for kind in ("hit", "miss", "store", "error", "unshareable"))
 
 
 def warm_once(job: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ class TestBrokenTemplates:
             done = file_site.manage("warm_bytecode", *how)
             assert (done.returncode, done.stderr) == (0, "")
             assert done.stdout.splitlines()[1:] == [
-                "  1 not storable: an extension needs a filter's output while compiling"
+                "  1 unshareable: an extension needs a filter's output while compiling"
             ]
 
 

@@ -185,7 +185,7 @@ class Command(EngineCommand):
             ),
             "passed over: hidden, backups or not text": len(report.passed_over),
             "without source: their loader has them compiled already": len(report.without_source),
-            "not storable: an extension needs a filter's output while compiling": len(
+            "unshareable: an extension needs a filter's output while compiling": len(
                 report.unshareable
             ),
         }
@@ -204,7 +204,7 @@ class Command(EngineCommand):
             "copied" if writes else "to copy": report.copied,
             "stored again" if writes else "to store again": report.refreshed,
             "stored already": report.present,
-            "not storable": report.unshareable,
+            "unshareable": report.unshareable,
             "without source": report.without_source,
             "passed over": report.passed_over,
         }
