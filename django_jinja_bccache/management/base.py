@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import textwrap
 from argparse import ArgumentTypeError
@@ -51,6 +53,19 @@ class EngineCommand(BaseCommand):
             default="text",
             help="format of the report (default: %(default)s)",
         )
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command as ``manage.py`` does; print whatever the names of files are."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            try:
+                super().run_from_argv(argv)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:  # whoever read it is gone, such as head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(BROKEN)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command; Ctrl-C ends it in one line."""

@@ -115,6 +115,28 @@ def test_sizes_are_in_the_unit_that_fits(count, expected):
     assert size(count) == expected
 
 
+class TestOutput:
+    def test_a_name_that_is_no_text_is_escaped(self, file_site):
+        path = os.path.join(os.fsencode(file_site.directory), b"templates", b"\xff.html")
+        with open(path, "w") as file:
+            file.write("odd")
+        done = file_site.manage("warm_bytecode", "-v", "2")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "compiled        \\udcff.html" in done.stdout
+        done = file_site.manage("inspect_bytecode", "-v", "3")
+        assert (done.returncode, "\\udcff.html" in done.stdout) == (0, True)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_reader_that_has_gone_is_no_error_to_be_told_of(self, file_site, command):
+        script = "import sys\nfrom django.core.management import execute_from_command_line\n"
+        file_site.write("manage.py", script + "execute_from_command_line(sys.argv)\n")
+        manage = f"{sys.executable} {file_site.directory}/manage.py"
+        arguments = " ".join([command, *COMMANDS[command]])
+        shell = f"({manage} {arguments}; echo $? >&2) | true"
+        run = f"import subprocess; subprocess.run({shell!r}, shell=True, check=True)"
+        assert file_site.python("-c", run).stderr == "1\n"
+
+
 class TestInterrupt:
     @pytest.mark.parametrize("jobs", ["1", "2"])
     def test_it_is_one_line_and_leaves_nothing_half_done(self, file_site, jobs, tmp_path):
