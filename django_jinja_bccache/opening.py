@@ -146,12 +146,16 @@ class StoreOpener:
             StoreError: It cannot be opened.
         """
         if self._opening is None:
-            self._opening = begin(
-                partial(self._open_store, deadline=self._deadline, guard=self._guard)
-            )
+            opens = partial(self._open_store, deadline=self._deadline, guard=self._guard)
+            try:
+                self._opening = begin(opens)
+            except RuntimeError as error:  # this process may have no more threads, or ends
+                raise StoreUnavailable(str(error)) from error
         try:
             store: Store = self._opening.result(end)
         except Overdue as error:
+            if not error.has_begun:  # it never will, since nobody waits
+                self._opening = None
             raise StoreUnavailable("it was not opened before the deadline") from error
         except BaseException:
             self._opening = None

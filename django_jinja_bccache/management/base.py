@@ -167,10 +167,7 @@ def amount(count: int, noun: str) -> str:
 
 def size(count: int) -> str:
     """Return a number of bytes for people: ``812 B``, ``9.4 KB``, ``3.1 MB``, ``1.2 GB``."""
-    if count < 1000:
-        return f"{count} B"
-    for unit in ("KB", "MB"):
-        count_in_unit = count / (1000 if unit == "KB" else 1_000_000)
-        if count_in_unit < 1000:
-            return f"{count_in_unit:.1f} {unit}"
-    return f"{count / 1_000_000_000:.1f} GB"
+    for unit, bytes_in_it in (("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)):
+        if count >= bytes_in_it:
+            return f"{count / bytes_in_it:.1f} {unit}"
+    return f"{count} B"
