@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 
 from django_jinja_bccache.archive import Archive, Held, batches
 from django_jinja_bccache.bytecode import Label
 from django_jinja_bccache.compiling import Reference
 from django_jinja_bccache.directories import named_directories, root_and_path
 from django_jinja_bccache.discovery import CachedEngine, Source, exists, read_source
-from django_jinja_bccache.exceptions import ReleaseChanged, StoreError
+from django_jinja_bccache.exceptions import NotSupported, ReleaseChanged, StoreError
 from django_jinja_bccache.fingerprint import escapes, summary
 from django_jinja_bccache.notes import note_newest, why_unpublished
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
@@ -122,6 +123,9 @@ class _Warming:
                 known.update(waiting)
             if report.bytes_stored:
                 self._prove(archive, keyed)
+            if not self._write and (report.missing or report.compiled):
+                with suppress(NotSupported):
+                    archive.usage()  # fails with any node: what lies on one is not missing
             if not include:
                 self._publish(archive, keyed)
         report.passed_over.sort()

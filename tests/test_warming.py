@@ -1,5 +1,7 @@
 """What warming and checking an engine's cache report, seen from inside the process."""
 
+from functools import partial
+
 import pytest
 from django.core.cache import caches
 from django.test import override_settings
@@ -128,6 +130,18 @@ class TestWarm:
         assert len(report.failed) == 40 - stored
         assert not report.missing
         assert all("refused" in problem.message for problem in report.failed)
+
+    @pytest.mark.parametrize("look", [check, partial(warm, dry_run=True)], ids=["check", "dry"])
+    def test_what_lies_on_one_that_is_gone_is_not_called_missing(self, memcached_server, look):
+        with memcached_server() as first, memcached_server() as second:
+            address = f"memcached://{first.address},{second.address}"
+            one = engine({f"{number}.html": str(number) for number in range(40)})
+            with override_settings(CACHES=caches_from(address, "")):
+                assert warm(one).ok
+                assert not look(one).missing
+                second.stop()
+                with pytest.raises(StoreError, match=second.address):
+                    look(one)
 
 
 class TestProblems:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,7 +21,7 @@ from django_jinja_bccache.exceptions import (
     StoreUnavailable,
 )
 from django_jinja_bccache.stores.alias import AliasStore
-from django_jinja_bccache.stores.base import Guard, Store, is_for_commands
+from django_jinja_bccache.stores.base import Guard, Store
 from django_jinja_bccache.stores.django import DjangoCacheStore
 
 #: Makes the store over one cache backend: ``factory(backend, deadline=…, guard=…)``; returns
@@ -132,7 +133,7 @@ def _raw_store(alias: str, backend: Any, *, deadline: float, guard: Guard) -> St
     if factory is None:
         return None
     try:
-        return factory(backend, deadline=deadline, guard=_naming(guard, alias))
+        return factory(backend, deadline=deadline, guard=partial(_guard_named, guard, alias))
     except BytecodeCacheError:
         raise
     except Exception as error:  # backends import their library, and read their LOCATION, now
@@ -156,10 +157,8 @@ def _key_rule(backend: Any) -> Callable[[str], str]:
     return lambda key: backend.key_func(key, backend.key_prefix, backend.version)
 
 
-def _naming(guard: Guard, alias: str) -> Guard:
-    if is_for_commands(guard):
-        return guard
-    return lambda store, part: guard(store, f"{alias!r} ({part})" if part else repr(alias))
+def _guard_named(guard: Guard, alias: str, store: Store, part: str) -> Store:
+    return guard(store, f"{alias!r} ({part})" if part else repr(alias))
 
 
 def _factory_for(alias: str, backend_class: type) -> Factory | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django_jinja_bccache.stores.base import Guard, Store, is_for_commands
+from django_jinja_bccache.stores.base import Guard, Store
 from django_jinja_bccache.stores.metadump import Address
 from django_jinja_bccache.stores.nodes import NodesStore
 
@@ -30,4 +30,4 @@ def store_on_nodes(nodes: Mapping[Address, Store], guard: Guard, hasher: Any = N
         name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
         guarded[name] = guard(store, name)
         ring.add_node(name)
-    return NodesStore(guarded, ring.get_node, needs_all=is_for_commands(guard))
+    return NodesStore(guarded, ring.get_node)

@@ -17,16 +17,11 @@ class NodesStore:
     Args:
         nodes: The store of each node by its name.
         node_of: Tells which node a key belongs to.
-        needs_all: Whether ``get_many`` fails with one node. Else it fails with all of them, and
-            what only one that fails may hold is not found.
     """
 
-    def __init__(
-        self, nodes: Mapping[str, Store], node_of: Callable[[str], str], *, needs_all: bool = False
-    ) -> None:
+    def __init__(self, nodes: Mapping[str, Store], node_of: Callable[[str], str]) -> None:
         self._nodes = nodes
         self._node_of = node_of
-        self._needs_all = needs_all
 
     def get(self, key: str) -> bytes | None:
         """Return the value, None if there is none."""
@@ -42,7 +37,7 @@ class NodesStore:
                 found |= node.get_many(own)
             except StoreError as error:
                 errors.append(error)
-        if errors and (self._needs_all or len(errors) == len(grouped)):
+        if errors and len(errors) == len(grouped):
             raise errors[0]
         return found
 

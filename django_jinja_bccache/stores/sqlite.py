@@ -50,6 +50,7 @@ class SQLiteStore:
 
     def __init__(self, path: str | os.PathLike[str], *, deadline: float = 0.5) -> None:
         self._path = os.path.abspath(os.fspath(path))
+        self._deadline = deadline
         self._pool = ClientPool(
             lambda: Connection(self._path),
             Connection.close,
@@ -176,11 +177,14 @@ class SQLiteStore:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def _call(self, operation: Callable[[Connection], Result]) -> Result:
-        try:
-            return self._pool.call(operation)
-        except ConnectionStale:
-            self._pool.close()
-            return self._pool.call(operation)
+        end = time.monotonic() + self._deadline
+        while True:  # for more forks than one may be near
+            try:
+                return self._pool.call(operation)
+            except ConnectionStale:
+                self._pool.close()
+                if time.monotonic() > end:
+                    raise
 
     def _make_file(self) -> None:
         """Make an empty file, which nobody but the owner may open from its first moment on."""

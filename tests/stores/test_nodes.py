@@ -101,14 +101,6 @@ class TestOneIsDown:
             list(store.scan(PREFIX))
 
 
-def test_for_commands_one_down_is_an_error_and_no_lack_of_values(through):
-    with opened(PYMEMCACHE, LOCATION=[each.address for each in through]) as store:
-        assert store.set_many(VALUES, 100) == []
-        through[1].mode = "refuse"
-        with pytest.raises(StoreUnavailable, match=through[1].address):
-            store.get_many(list(VALUES))
-
-
 def test_all_down_is_an_error_and_no_lack_of_values(store, through):
     for each in through:
         each.mode = "refuse"
