@@ -77,7 +77,11 @@ class StoreOpener:
         """
         if self._pid != os.getpid():
             self._begin_anew_after_fork()
-        return self._store or self._open_once()
+        store = self._store
+        if store is None:
+            with self._lock:  # whoever has it opens the store, or gives up at the deadline
+                store = self._store = self._store or self._open()
+        return store
 
     def close(self) -> None:
         """Close the store, if it is open; it opens anew when it is next needed."""
@@ -103,15 +107,6 @@ class StoreOpener:
         """
         deadline = max(self._deadline, _PATIENT_DEADLINE)
         return primary_of(self._open_store(deadline=deadline, guard=unguarded))
-
-    def _open_once(self) -> Store:
-        if not self._lock.acquire(timeout=self._deadline):
-            raise CircuitOpen("another thread is opening it")
-        try:
-            store = self._store = self._store or self._open()
-        finally:
-            self._lock.release()
-        return store
 
     def _open(self) -> Store:
         now = time.monotonic()

@@ -186,9 +186,10 @@ class TestOthers:
         assert others({"default": MEMCACHED}, with_directory) == ["W010"]
         assert others({"default": MEMCACHED}, None) == []
 
+    @pytest.mark.parametrize("closed", ["file", "directory"])
     @pytest.mark.parametrize("kind", ["alias", "files", "sqlite", "tiers"])
-    def test_bytecode_on_this_host_that_may_not_be_read(self, kind):
-        found = run_script(CLOSED, kind).result
+    def test_bytecode_on_this_host_that_may_not_be_read(self, kind, closed):
+        found = run_script(CLOSED, kind, closed).result
         assert found == {"closed": ["W011"], "open": [], "none": []}
 
     def test_no_engine_is_made_where_no_check_needs_one(self):
@@ -257,8 +258,8 @@ open(path, "w").close()
 if os.path.dirname(path) != base:
     open(f"{{path}}2", "w").close()  # another one, which may be read
 found["open"] = fired()
-os.chmod(path, 0)
 os.chmod(base, 0o755)
+os.chmod(path if sys.argv[2] == "file" else os.path.dirname(path), 0)
 child = os.fork()
 if child == 0:
     if os.geteuid() == 0:  # whom no mode would stop

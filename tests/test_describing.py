@@ -186,10 +186,21 @@ def test_a_projects_package_that_bears_a_name_of_pythons_own_is_described(name):
     assert describe(one.Tag) != describe(other.Tag)
 
 
+class Asleep:
+    """Can be called, and fails whatever it is asked for."""
+
+    def __call__(self):
+        never()
+
+    def __getattribute__(self, name):
+        never()
+
+
 def test_lazy_objects_stay_asleep():
     members = {"lazy": SimpleLazyObject(never), "text": gettext_lazy("Yes"), "lost": Unhelpful()}
-    module = in_module("class C:\n    def f(self): return LAZY, lazy\n")
+    module = in_module("class C:\n    def f(self): return LAZY, lazy, asleep\n")
     vars(module).update(LAZY=SimpleLazyObject(never), lazy=SimpleLazyObject(never))
+    vars(module).update(asleep=Asleep())
     for name, value in members.items():
         setattr(module.C, name, value)
     assert json.dumps(describe(module.C))

@@ -364,13 +364,19 @@ class TestExplain:
         unknown = site.manage("inspect_bytecode", "--explain", "none.html")
         assert (unknown.returncode, "No template 'none.html'" in unknown.stderr) == (2, True)
 
-    def test_a_pack_is_gone_that_is_not_its_own(self, site, raw):
+    @pytest.mark.parametrize("instead", ["damaged", "of another publish"])
+    def test_a_pack_is_gone_that_is_not_its_own(self, site, raw, instead):
         for name in ("big1.html", "big2.html", "big3.html"):
             site.write(f"templates/{name}", "leaf " * 14_000)
         site.manage("warm_bytecode")
         packs = sorted(key for key in list(raw.keys()) if re.search(r"pack\.\w+\.[1-9]$", key))
         assert len(packs) >= 2
-        raw.plant(packs[-1], b"damaged")
+        value = b"damaged"
+        if instead == "of another publish":
+            value = raw.get(packs[-1])
+            site.write("templates/home.html", "changed")
+            site.manage("warm_bytecode")
+        raw.plant(packs[-1], value)
         names = [*NAMES, "big1.html", "big2.html", "big3.html"]
         found = [explanation(site, name)["found"] for name in names]
         assert sorted(set(found)) == ["entry", "pack"]

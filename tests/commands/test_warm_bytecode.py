@@ -150,6 +150,11 @@ class TestArguments:
             assert (done.returncode, done.stdout) == (2, "")
             assert done.stderr == "CommandError: No template matches 'shpo/*'.\n"
 
+    def test_a_check_forces_nothing(self, file_site):
+        done = file_site.manage("warm_bytecode", "--check", "--force")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--check changes nothing" in done.stderr
+
     def test_an_engine_without_templates_says_where_it_looked(self, file_site):
         nowhere = {**file_site.engine(), "DIRS": ["/srv/nowhere"]}
         file_site.settings["TEMPLATES"] = [nowhere]
