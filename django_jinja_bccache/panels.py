@@ -24,7 +24,7 @@ from django.http import HttpRequest, HttpResponse
 from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.discovery import CachedEngine, cached_engines
 from django_jinja_bccache.recording import Heard, Load, Recording, printable
-from django_jinja_bccache.statistics import UNSHAREABLE, Event
+from django_jinja_bccache.statistics import KEPT, Event
 
 _DAY = 24 * 60 * 60
 _SWITCH = "DJANGO_JINJA_BCCACHE"
@@ -45,7 +45,7 @@ _EXPLANATIONS = {
     "version": "The stored value is of another format, from another version of this package.",
     "signature": "The stored value is signed with a key that is none of this site's.",
     "store down": "The store failed, or is left alone for a while after it has failed.",
-    UNSHAREABLE: "An extension needed a filter's output to compile it: none may share this code.",
+    KEPT: "An extension needed a filter's output to compile it, so nobody may share this code.",
 }
 
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from django_jinja_bccache.bccache import StoreBytecodeCache
-from django_jinja_bccache.statistics import UNSHAREABLE, Event
+from django_jinja_bccache.statistics import KEPT, UNSHAREABLE, Event
 
 _MILLISECONDS = 1000
 
@@ -99,7 +99,7 @@ def _complete(load: Load, event: Event) -> None:
     if event.kind == "store":
         load.size, load.storing = event.size, event.seconds * _MILLISECONDS
     elif event.kind == UNSHAREABLE:
-        load.reason, load.refusal = UNSHAREABLE, "not to be shared"
+        load.reason, load.refusal = KEPT, "not to be shared"
     elif event.kind == "oversize":
         load.size, load.refusal = event.size, "too large"
     else:

@@ -13,9 +13,10 @@ from weakref import WeakSet
 
 logger = logging.getLogger("django_jinja_bccache")
 
-#: Kind of an event, and reason of a miss: nobody may store this code, because an extension needed
-#: a filter's output.
+#: Kind of an event: nobody may store this code, because an extension needed a filter's output.
 UNSHAREABLE = "unshareable"
+#: Reason of the miss before that.
+KEPT = "kept from storing"
 #: Reasons of a miss that mean: a value was there, and was refused.
 REJECTED = frozenset({"corrupt", "version", "signature"})
 
@@ -35,7 +36,7 @@ class CacheStatistics:
             say.
         max_size: The limit of the store in bytes; None if it has none or does not say.
         miss_reasons: The number of misses for each reason: ``absent``, ``corrupt``,
-            ``version``, ``signature``, ``store down``, or ``unshareable`` for bytecode
+            ``version``, ``signature``, ``store down``, or ``kept from storing`` for bytecode
             that is absent because it cannot be stored.
     """
 
@@ -145,7 +146,7 @@ class Recorder:
             elif kind == UNSHAREABLE and self._reasons["absent"]:
                 # It was a miss a moment ago, and will be one in each process.
                 self._reasons["absent"] -= 1
-                self._reasons[UNSHAREABLE] += 1
+                self._reasons[KEPT] += 1
         if self.listeners:
             event = Event(
                 kind, template, key, reason, size, seconds, origin, fetching, round_trips

@@ -50,7 +50,7 @@ class TestCounters:
             )
             environment.filters["shout"] = str.upper
             environment.get_template("a.html")
-        assert cache.statistics.miss_reasons == {"unshareable": 1}
+        assert cache.statistics.miss_reasons == {"kept from storing": 1}
 
     def test_the_hit_ratio_is_that_of_all_loads(self):
         assert CacheStatistics(hits=3, misses=1).hit_ratio == 0.75

@@ -87,7 +87,7 @@ def test_requests_at_the_same_time_are_kept_apart(cache, panel):
     [
         ({"kind": "store", "size": 10}, {"refusal": "", "size": 10, "storing": 0.0}),
         ({"kind": "oversize", "size": 10}, {"refusal": "too large", "size": 10, "storing": None}),
-        ({"kind": "unshareable"}, {"refusal": "not to be shared", "reason": "unshareable"}),
+        ({"kind": "unshareable"}, {"refusal": "not to be shared", "reason": "kept from storing"}),
         ({"kind": "error", "reason": "broken pipe"}, {"refusal": "failed", "compiling": None}),
         ({"kind": "compiled", "seconds": 0.25}, {"refusal": "", "compiling": 250.0}),
         ({"kind": "rejected", "reason": "damaged"}, {"refusal": ""}),
