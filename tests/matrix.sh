@@ -14,4 +14,5 @@ sync_environment matrix
 for directory in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin; do
     [ ! -d "$directory" ] || PATH=$directory:$PATH
 done
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-${system_certs:-false}}" # tox runs uv itself
 exec .venv/bin/tox run "$@"
