@@ -6,9 +6,11 @@ import threading
 import time
 import zlib
 
+import pylibmc
 import pytest
 from django.core import signals
 
+from django_jinja_bccache.bridge.pylibmc import PylibmcClient
 from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
 from tests.stores.contract import eventually
 from tests.stores.opening import PYLIBMC, opened
@@ -34,6 +36,23 @@ class MakesDirectory:
 
     def __reduce__(self):
         return os.mkdir, (self.path,)
+
+
+class TellsLate:
+    """A client that tells of a lost connection with the next single read, as libmemcached 1.1."""
+
+    addresses = ("127.0.0.1:11211",)
+
+    def get_multi(self, keys):
+        return {}
+
+    def get(self, key):
+        raise pylibmc.Error("error 35 from memcached_get(:1:k): SERVER IS MARKED DEAD")
+
+
+def test_a_connection_that_was_lost_is_no_lack_of_a_value():
+    with pytest.raises(ConnectionError, match="error 35"):
+        PylibmcClient(TellsLate(), 1.0).get("k")
 
 
 class TestHostileValues:

@@ -2,14 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from jinja2 import DictLoader, Environment
 
+from django_jinja_bccache.inspection import inspect
 from testproject.caches import memcached_cache
 from tests.commands.test_warm_problems import EXTENSION
 from tests.raw import RawFiles, raw_store
-from tests.sites import TEMPLATES, Code
+from tests.sites import TEMPLATES, Code, cached_engine
 
 NAMES = list(TEMPLATES)
 
@@ -239,6 +241,20 @@ from django_jinja_bccache import MemcachedBytecodeCache
         done = site.manage("inspect_bytecode")
         assert re.search(r"^  .* UTC +4 +0 +0 +1/1  -$", done.stdout, re.MULTILINE)
         assert "would be served from" not in done.stdout
+
+
+class Unreadable(DictLoader):
+    """Has templates that nobody can read."""
+
+    def get_source(self, environment, template):
+        raise OSError(5, "Input/output error")
+
+
+def test_what_nobody_can_read_is_broken_unless_another_engine_renders_it(backend):
+    one = cached_engine(Unreadable({"mine.jinja": "", "theirs.html": ""}))
+    assert inspect(one).broken == ["mine.jinja", "theirs.html"]
+    one = replace(one, renders=lambda name: name.endswith(".jinja"))
+    assert inspect(one).broken == ["mine.jinja"]
 
 
 class TestExplain:

@@ -216,9 +216,9 @@ def _surprises(engine: CachedEngine, report: WarmReport, options: dict[str, Any]
         directories = named_directories(engine.environment.loader).values()
         yield "no template is in its directories:" if directories else "it has no directories"
         yield from (f"  {directory}" for directory in directories)
-        folder = getattr(engines[engine.name], "app_dirname", None)
-        if folder is not None:
-            yield f"with APP_DIRS an app's templates are in its folder {folder!r}"
+        folder = getattr(engines[engine.name], "app_dirname", "")  # a backend may not have it
+        hint = f"with APP_DIRS an app's templates are in its folder {folder!r}"
+        yield from [hint] if folder else []
     for alias in aliases_in_memory(engine.cache) if _writes(options) else ():
         yield f"no other process has it: CACHES[{alias!r}] is in this one's memory"
 
