@@ -69,7 +69,11 @@ EVERY_URL = URLS | SITE_URLS
 # The others are tried with --every-store.
 IN_EVERY_RUN = {"memcached", "files"}
 # Where nearly every test starts processes of its own, and files have tests of their own.
-IN_EVERY_RUN_OF = {"attacks": {"memcached"}, "commands": {"memcached"}}
+IN_EVERY_RUN_OF = {
+    "attacks": {"memcached"},
+    "commands": {"memcached"},
+    "test_loader": {"memcached"},
+}
 
 
 @contextmanager

@@ -91,7 +91,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def stores_left_out(item: pytest.Item) -> set[str]:
     """The stores that a test of a whole site runs on with `--every-store` alone."""
-    return EVERY_URL.keys() - IN_EVERY_RUN_OF.get(item.path.parent.name, IN_EVERY_RUN)
+    of_directory = IN_EVERY_RUN_OF.get(item.path.parent.name, IN_EVERY_RUN)
+    return EVERY_URL.keys() - IN_EVERY_RUN_OF.get(item.path.stem, of_directory)
 
 
 def store_of(item: pytest.Item) -> str | None:
