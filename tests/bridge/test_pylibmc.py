@@ -46,13 +46,17 @@ class TellsLate:
     def get_multi(self, keys):
         return {}
 
+    def __init__(self, told: str) -> None:
+        self.told = told
+
     def get(self, key):
-        raise pylibmc.Error("error 35 from memcached_get(:1:k): SERVER IS MARKED DEAD")
+        raise pylibmc.Error(self.told)
 
 
 def test_a_connection_that_was_lost_is_no_lack_of_a_value():
     with pytest.raises(ConnectionError, match="error 35"):
-        PylibmcClient(TellsLate(), 1.0).get("k")
+        PylibmcClient(TellsLate("error 35 from memcached_get(k): DEAD"), 1.0).get("k")
+    assert PylibmcClient(TellsLate("failed to decompress"), 1.0).get("k") is None
 
 
 class TestHostileValues:

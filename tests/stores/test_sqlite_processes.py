@@ -4,6 +4,8 @@ from contextlib import closing
 
 import pytest
 
+from django_jinja_bccache.exceptions import StoreUnavailable
+from django_jinja_bccache.stores import sqlite_connection
 from django_jinja_bccache.stores.sqlite import SQLiteStore
 from tests.scripts import run_script
 
@@ -232,6 +234,16 @@ other.join()
 print(json.dumps([*results, store.get("key").decode()]))
 """
     assert run_script(before + BEGIN + script, path).result == ["x"] * 3
+
+
+def test_while_the_process_forks_it_is_out_of_order_at_the_deadline(path, monkeypatch):
+    with closing(SQLiteStore(path, deadline=0.2)) as store:
+        store.set("key", b"x", None)
+        with monkeypatch.context() as patch:
+            patch.setitem(sqlite_connection._forks._forking, 0, False)
+            with pytest.raises(StoreUnavailable):
+                store.get("key")
+        assert store.get("key") == b"x"
 
 
 def test_a_fork_is_not_held_up_by_a_store_at_rest(path):
