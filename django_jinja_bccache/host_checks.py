@@ -86,11 +86,13 @@ def _is_closed(path: str) -> bool:
         return True
     except OSError:
         return False
+    if not os.access(path, os.X_OK):
+        return True
     return any(_is_forbidden(os.path.join(path, each)) for each in files)
 
 
 def _is_forbidden(path: str) -> bool:
-    return not os.access(path, os.R_OK) and os.path.lexists(path)
+    return not os.access(path, os.R_OK) and os.path.exists(path)
 
 
 def _is_local(cache: StoreBytecodeCache) -> bool:

@@ -7,14 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
-from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
+from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.stores.base import Guard, Store, unguarded
 from django_jinja_bccache.stores.guard import CircuitOpen, GuardedStore
 from django_jinja_bccache.stores.replicated import primary_of
-from django_jinja_bccache.stores.threads import Overdue, Task, begin
 from django_jinja_bccache.stores.tiered import tiers_of
 
 logger = logging.getLogger("django_jinja_bccache")
@@ -37,13 +35,10 @@ class OpenStore(Protocol):
 class StoreOpener:
     """Opens one cache's store when it is first needed, and anew in each forked child.
 
-    It is opened in a thread of its own: some backends of CACHES wait for a file or a server while
-    they are made, and no page is to wait with them past the deadline.
-
     Args:
         open_store: Opens it.
         name: What to call the cache in the log.
-        deadline: Seconds that it may take to open the store, and each of its operations.
+        deadline: Seconds that one operation of the store may take.
         cooldown: Seconds after which a store that could not be opened is tried again.
         after_fork: Called in a forked child before its store is opened.
     """
@@ -64,7 +59,6 @@ class StoreOpener:
         self._after_fork = after_fork
         self._lock = threading.Lock()
         self._store: Store | None = None
-        self._opening: Task | None = None
         self._closed_since: float | None = None
         self._reopen_at = 0.0
         self._pid = os.getpid()
@@ -79,15 +73,16 @@ class StoreOpener:
             self._begin_anew_after_fork()
         store = self._store
         if store is None:
-            with self._lock:  # whoever has it opens the store, or gives up at the deadline
-                store = self._store = self._store or self._open()
+            with self._lock:
+                store = self._store
+                if store is None:
+                    store = self._store = self._open()
         return store
 
     def close(self) -> None:
         """Close the store, if it is open; it opens anew when it is next needed."""
         with self._lock:
             store, self._store = self._store, None
-            self._opening = None
             self._reopen_at = 0.0
         if store is not None:
             store.close()
@@ -113,7 +108,7 @@ class StoreOpener:
         if now < self._reopen_at:
             raise CircuitOpen("it could not be opened a moment ago")
         try:
-            store = self._opened_by(now + self._deadline)
+            store = self._open_store(deadline=self._deadline, guard=self._guard)
         except StoreError as error:
             self._reopen_at = time.monotonic() + self._cooldown
             if self._closed_since is None:  # one warning when an outage begins
@@ -133,31 +128,6 @@ class StoreOpener:
             self._closed_since = None
         return store
 
-    def _opened_by(self, end: float) -> Store:
-        """Return the opened store; an opening that has taken too long before is waited for.
-
-        Raises:
-            StoreUnavailable: It was not opened by ``end``, on the clock of ``time.monotonic()``.
-            StoreError: It cannot be opened.
-        """
-        if self._opening is None:
-            opens = partial(self._open_store, deadline=self._deadline, guard=self._guard)
-            try:
-                self._opening = begin(opens)
-            except RuntimeError as error:  # this process may have no more threads, or ends
-                raise StoreUnavailable(str(error)) from error
-        try:
-            store: Store = self._opening.result(end)
-        except Overdue as error:
-            if not error.has_begun:  # it never will, since nobody waits
-                self._opening = None
-            raise StoreUnavailable("it was not opened before the deadline") from error
-        except BaseException:
-            self._opening = None
-            raise
-        self._opening = None
-        return store
-
     def _guard(self, store: Store, name: str) -> Store:
         return GuardedStore(store, name=name, deadline=self._deadline, cooldown=self._cooldown)
 
@@ -167,5 +137,5 @@ class StoreOpener:
         _inherited.append(self._store)
         self._lock = threading.Lock()
         self._after_fork()
-        self._store = self._opening = None
+        self._store = None
         self._pid = os.getpid()

@@ -17,10 +17,10 @@ from django_jinja_bccache.pack_reader import PackReader
 from django_jinja_bccache.packs import Place, Scope
 from django_jinja_bccache.storage import EntryStorage
 
-#: The NAMEs of the engines whose environments these are.
 # Environments whose attributes change while they render leave readers behind.
 _MOST_READERS = 64
 
+#: The NAMEs of the engines whose environments these are.
 engine_names: WeakKeyDictionary[Environment, str] = WeakKeyDictionary()
 
 

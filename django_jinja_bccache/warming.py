@@ -259,15 +259,15 @@ class _Warming:
             )
         if not (self._fills and engine.cache.packs and templates):
             return
-        if not self._write:
-            if scope.release and not self._force:
-                refuse_change(archive, scope, templates)
-            return
         references: dict[str, set[str]] = {}
         for source, reference in self._references:
             references.setdefault(source.template, set()).update(self._names(source, reference))
         lifetime = engine.cache.timeout
         try:
+            if not self._write:
+                if scope.release and not self._force:
+                    refuse_change(archive, scope, templates)
+                return
             ordered = in_order(templates, references)
             report.packs = publish(archive, scope, ordered, lifetime=lifetime, force=self._force)
             parts = summary(engine.environment)

@@ -186,7 +186,7 @@ class TestOthers:
         assert others({"default": MEMCACHED}, with_directory) == ["W010"]
         assert others({"default": MEMCACHED}, None) == []
 
-    @pytest.mark.parametrize("closed", ["file", "directory"])
+    @pytest.mark.parametrize("closed", ["file", "directory", "listed directory"])
     @pytest.mark.parametrize("kind", ["alias", "files", "sqlite", "tiers"])
     def test_bytecode_on_this_host_that_may_not_be_read(self, kind, closed):
         found = run_script(CLOSED, kind, closed).result
@@ -259,7 +259,10 @@ if os.path.dirname(path) != base:
     open(f"{{path}}2", "w").close()  # another one, which may be read
 found["open"] = fired()
 os.chmod(base, 0o755)
-os.chmod(path if sys.argv[2] == "file" else os.path.dirname(path), 0)
+if sys.argv[2] == "file":
+    os.chmod(path, 0)
+else:
+    os.chmod(os.path.dirname(path), 0o744 if "listed" in sys.argv[2] else 0)
 child = os.fork()
 if child == 0:
     if os.geteuid() == 0:  # whom no mode would stop

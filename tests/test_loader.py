@@ -292,6 +292,11 @@ class TestALife:
         assert refused.returncode == 1
         assert "home.html: Expected an expression" in refused.stderr
         assert "'1' is published already" in refused.stderr
+        assert site.manage("warm_bytecode", "--ignore-errors").returncode == 1
+        foretold = site.manage("warm_bytecode", "--dry-run")
+        assert foretold.returncode == 1
+        assert "home.html: Expected an expression" in foretold.stderr
+        assert "'1' is published already" in foretold.stderr
 
     def test_force_changes_it(self, site):
         site.manage("warm_bytecode")

@@ -1,9 +1,7 @@
 """Entries under their keys in their store: what is written, what is read, what it costs."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable
 
 import jinja2
 import pytest
@@ -14,10 +12,8 @@ from django_jinja_bccache import DjangoBytecodeCache, FileSystemBytecodeCache
 from django_jinja_bccache.bytecode import Label, payload_of
 from django_jinja_bccache.entry import SigningKey, seal, unseal
 from django_jinja_bccache.exceptions import ConfigurationError, StoreError
-from django_jinja_bccache.stores.threads import Task
 from testproject.caches import caches_from, memcached_cache
 from tests.scripts import run_script
-from tests.stores.contract import eventually
 
 KEY = "0123456789abcdef" * 4
 LABEL = Label("a.html", "c0ffee")
@@ -26,17 +22,6 @@ LABEL = Label("a.html", "c0ffee")
 @pytest.fixture(scope="module")
 def payload() -> bytes:
     return payload_of(jinja2.Environment().compile("{{ 1 }}a", "a.html", "a.html"), "a.html")
-
-
-def no_thread(_thread: threading.Thread) -> None:
-    raise RuntimeError("can't start new thread")
-
-
-def late_thread(operation: Callable[[], object]) -> Task:
-    """Has an operation run in a thread that begins after the deadline."""
-    task = Task(lambda _nothing: operation())
-    threading.Timer(0.3, task.perform, args=(lambda run: run(None),)).start()
-    return task
 
 
 def storage(**options):
@@ -215,31 +200,6 @@ class TestOpening:
             mine.read(KEY, "a.html")
             mine.write(KEY, payload, LABEL)
             assert way.connections == 1
-
-    @pytest.mark.parametrize(
-        ("what", "instead"),
-        [
-            ("threading.Thread.start", no_thread),
-            ("django_jinja_bccache.opening.begin", late_thread),
-        ],
-        ids=["none", "late"],
-    )
-    def test_a_process_that_gets_no_thread_to_open_it_in_tries_again(
-        self, tmp_path, monkeypatch, what, instead
-    ):
-        cache = FileSystemBytecodeCache(tmp_path, key="k", deadline=0.1, cooldown=0.01)
-        loader = jinja2.DictLoader({"a.html": "a"})
-        environment = jinja2.Environment(loader=loader, bytecode_cache=cache)
-        with monkeypatch.context() as patch:
-            patch.setattr(what, instead)
-            assert environment.get_template("a.html").render() == "a"
-            assert (cache.statistics.stores, cache.statistics.errors > 0) == (0, True)
-
-        def stores_again() -> bool:
-            environment.cache.clear()
-            return environment.get_template("a.html").render() == "a" and cache.statistics.stores
-
-        assert eventually(stores_again)
 
     def test_a_forked_child_opens_a_store_of_its_own(self, memcached, proxy, tmp_path):
         way = proxy(memcached.address)

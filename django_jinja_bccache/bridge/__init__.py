@@ -6,6 +6,7 @@ All that this package knows of private attributes, Django's and others', is in t
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from django_jinja_bccache.exceptions import (
 from django_jinja_bccache.stores.alias import AliasStore
 from django_jinja_bccache.stores.base import Guard, Store
 from django_jinja_bccache.stores.django import DjangoCacheStore
+from django_jinja_bccache.stores.threads import Overdue, begin
 
 #: Makes the store over one cache backend: ``factory(backend, deadline=…, guard=…)``; returns
 #: None if that backend is better used through Django's cache API.
@@ -118,6 +120,23 @@ def open_store(alias: str, *, deadline: float, guard: Guard) -> Store:
         known = ", ".join(repr(each) for each in caches.settings)
         raise ConfigurationError(f"there is no alias {alias!r} in CACHES; there are: {known}.")
     check_alias(alias)
+    backend_class = import_string(caches.settings[alias]["BACKEND"])
+    made = partial(_open, alias, deadline=deadline, guard=guard)
+    if all(
+        f"{each.__module__}.{each.__qualname__}" != _DISKCACHE for each in backend_class.__mro__
+    ):
+        return made()
+    # It waits for files that others have locked while it is made, by its own rules for a minute.
+    # All imports come first: a child forked meanwhile would keep their locks for ever.
+    _factory_for(alias, backend_class)
+    try:
+        store: Store = begin(made).result(time.monotonic() + deadline)
+    except (Overdue, RuntimeError) as error:  # a process may get no more threads
+        raise StoreUnavailable(f"CACHES[{alias!r}]: {error}") from error
+    return store
+
+
+def _open(alias: str, *, deadline: float, guard: Guard) -> Store:
     try:
         backend: Any = caches[alias]
     except Exception as error:  # some import their library or make their directory at once
@@ -176,6 +195,7 @@ def _factory_for(alias: str, backend_class: type) -> Factory | None:
 
 _PACKAGE = "django_jinja_bccache.bridge"
 _BACKENDS = "django.core.cache.backends"
+_DISKCACHE = "diskcache.djangocache.DjangoCache"
 # Libraries of backends that are imported without them, and the names of our extras.
 _LIBRARIES = {
     f"{_BACKENDS}.memcached.PyLibMCCache": "pylibmc",
@@ -184,7 +204,7 @@ _LIBRARIES = {
 register_store(f"{_BACKENDS}.memcached.PyMemcacheCache", f"{_PACKAGE}.memcached.pymemcache_store")
 register_store(f"{_BACKENDS}.memcached.PyLibMCCache", f"{_PACKAGE}.pylibmc.pylibmc_store")
 register_store(f"{_BACKENDS}.filebased.FileBasedCache", f"{_PACKAGE}.local.file_store")
-register_store("diskcache.djangocache.DjangoCache", f"{_PACKAGE}.diskcache.diskcache_store")
+register_store(_DISKCACHE, f"{_PACKAGE}.diskcache.diskcache_store")
 register_store(f"{_BACKENDS}.dummy.DummyCache", f"{_PACKAGE}.local.null_store")
 register_store(f"{_BACKENDS}.redis.RedisCache", f"{_PACKAGE}.redis.django_store")
 register_store("django_redis.cache.RedisCache", f"{_PACKAGE}.redis.django_redis_store")

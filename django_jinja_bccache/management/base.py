@@ -62,7 +62,8 @@ class EngineCommand(BaseCommand):
             try:
                 super().run_from_argv(argv)
             finally:
-                sys.stdout.flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()
         except BrokenPipeError:  # whoever read it is gone, such as head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(BROKEN)

@@ -141,7 +141,8 @@ def _item(key: str, cache: Any) -> StoredItem | None:
 class _Forking(threading.local):
     """The stores that wait until this thread has forked the process."""
 
-    stores: Sequence[DiskCacheStore] = ()
+    def __init__(self) -> None:
+        self.stores: list[DiskCacheStore] = []
 
 
 _stores: WeakSet[DiskCacheStore] = WeakSet()
@@ -149,15 +150,16 @@ _forking = _Forking()
 
 
 def _before_fork() -> None:
-    _forking.stores = list(_stores)
-    for store in _forking.stores:
+    _forking.stores = []
+    for store in sorted(_stores, key=id):  # the same order for each thread
         store.before_fork()
+        _forking.stores.append(store)
 
 
 def _after_fork() -> None:
     for store in _forking.stores:
         store.after_fork()
-    _forking.stores = ()
+    _forking.stores = []
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

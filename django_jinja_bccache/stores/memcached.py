@@ -178,8 +178,17 @@ class MemcachedStore:
             raise NotSupported("The keys lie behind a namespace that the client does not tell.")
 
     def usage(self) -> StoreUsage:
-        """Tell the bytes that the server holds, for all its users, and its limit."""
-        stats = self._stats()
+        """Tell the bytes that the server holds, for all its users, and its limit.
+
+        Raises:
+            NotSupported: It refuses to tell, as proxies do.
+        """
+        try:
+            stats = self._stats()
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            raise NotSupported(str(error)) from error
         return StoreUsage(_total(stats, "bytes"), _total(stats, "limit_maxbytes"))
 
     def _limit(self) -> int | None:

@@ -116,6 +116,12 @@ def test_sizes_are_in_the_unit_that_fits(count, expected):
 
 
 class TestOutput:
+    def test_none_is_no_error(self, file_site):
+        file_site.manage("warm_bytecode")
+        shell = f"{sys.executable} -m django warm_bytecode -v 0 >&-; echo $? >&2"
+        run = f"import subprocess; subprocess.run({shell!r}, shell=True, check=True)"
+        assert file_site.python("-c", run).stderr == "0\n"
+
     def test_a_name_that_is_no_text_is_escaped(self, file_site):
         path = os.path.join(os.fsencode(file_site.directory), b"templates", b"\xff.html")
         with open(path, "w") as file:

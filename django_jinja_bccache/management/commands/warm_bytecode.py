@@ -94,7 +94,7 @@ class Command(EngineCommand):
         ok = all(result["ok"] for result in results)
         if options["format"] == "json":
             self.print_json({"ok": ok, "engines": results})
-        failed = any("error" in result for result in results)
+        failed = any("error" in result or result.get("unpublished") for result in results)
         if failed or not (ok or options["ignore_errors"]):
             sys.exit(BROKEN)
 
