@@ -111,7 +111,7 @@ def explain(engine: CachedEngine, template: str) -> Explanation:
             explanation.reason = "The cache is switched off in the process environment."
             return explanation
         _look(archive, engine, scope, explanation)
-        if explanation.found != "pack":
+        if explanation.found != "pack" and not explanation.reason:
             _compare(archive, engine, scope, explanation)
         if not explanation.found:
             explanation.reason = _why_it_is_never_stored(engine, source) or explanation.reason
@@ -121,20 +121,23 @@ def explain(engine: CachedEngine, template: str) -> Explanation:
 def _look(archive: Archive, engine: CachedEngine, scope: Scope, explanation: Explanation) -> None:
     """Find the template where a page would."""
     publish = read_publishes(archive, [scope.prefix]).get(scope.prefix)
+    key = explanation.key
     if engine.cache.packs and publish is not None:
-        released = publish.entry_keys.get(explanation.template)
-        key = released if released and _serves_release(engine) else explanation.key
+        if _serves_release(engine):
+            key = publish.entry_keys.get(explanation.template, key)
         if holds(archive, publish, key):
             explanation.found, explanation.created = "pack", moment(publish.created)
-            if key != explanation.key:
-                explanation.reason = (
-                    "Its source has changed since: the release is served as it was published."
-                )
-                explanation.differences = [_difference_of_sources(archive, explanation, key)]
+    if not explanation.found:
+        held = archive.read([key, explanation.key])
+        if not held:
             return
-    held = archive.read([explanation.key]).get(explanation.key)
-    if held is not None:
-        explanation.found, explanation.created = "entry", moment(held.unsealed.created)
+        key = key if key in held else explanation.key
+        explanation.found, explanation.created = "entry", moment(held[key].unsealed.created)
+    if key != explanation.key:
+        explanation.reason = (
+            "Its source has changed since: the release is served as it was published."
+        )
+        explanation.differences = [_difference_of_sources(archive, explanation, key)]
 
 
 def _is_released(engine: CachedEngine, explanation: Explanation) -> bool:
@@ -145,9 +148,15 @@ def _is_released(engine: CachedEngine, explanation: Explanation) -> bool:
     with Archive(engine.cache.storage) as archive:
         publish = read_publishes(archive, [scope.prefix]).get(scope.prefix)
         key = publish.entry_keys.get(explanation.template) if publish is not None else None
-        if publish is None or key is None or not holds(archive, publish, key):
+        if publish is None or key is None:
             return False
-    explanation.key, explanation.found, explanation.created = key, "pack", moment(publish.created)
+        if holds(archive, publish, key):
+            explanation.found, explanation.created = "pack", moment(publish.created)
+        elif (held := archive.read([key]).get(key)) is not None:
+            explanation.found, explanation.created = "entry", moment(held.unsealed.created)
+        else:
+            return False
+    explanation.key = key
     explanation.parts = {"environment": scope.fingerprint, "release": scope.release}
     explanation.reason = "It has no source here: the release is served as it was published."
     return True

@@ -123,7 +123,9 @@ class _Warming:
                 known.update(waiting)
             if report.bytes_stored:
                 self._prove(archive, keyed)
-            if not self._write and (report.missing or report.compiled):
+            if not self._write and (
+                report.missing or report.compiled or self._engine.cache.release
+            ):
                 with suppress(NotSupported):
                     archive.usage()  # fails with any node: what lies on one is not missing
             if not include:
@@ -250,11 +252,10 @@ class _Warming:
         ]
         scope = engine.cache.published.scope(engine.environment)
         if not self._fills:
-            has_packs = engine.cache.packs
             report.unpublished = why_unpublished(
                 archive,
                 scope,
-                templates if has_packs else None,
+                templates if engine.cache.packs else None,
                 anything_missing=bool(report.missing),
             )
         if not (self._fills and engine.cache.packs and templates):
@@ -270,8 +271,7 @@ class _Warming:
                 return
             ordered = in_order(templates, references)
             report.packs = publish(archive, scope, ordered, lifetime=lifetime, force=self._force)
-            parts = summary(engine.environment)
-            note_newest(archive, scope, parts, lifetime=lifetime)
+            note_newest(archive, scope, summary(engine.environment), lifetime=lifetime)
         except ReleaseChanged as error:
             if not report.failed:
                 raise

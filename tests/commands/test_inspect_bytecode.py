@@ -366,7 +366,9 @@ class TestExplain:
         assert found["reason"].startswith("Its source has changed since")
         assert [each["part"] for each in found["differences"]] == ["source"]
 
-    def test_a_release_is_served_without_any_source(self, site):
+    def test_a_release_is_served_without_any_source(self, site, raw):
+        for name in ("big1.html", "big2.html", "big3.html", "big4.html"):
+            site.write(f"templates/{name}", "leaf " * 14_000)
         site.settings["TEMPLATES"] = [
             site.engine(bytecode_cache={"alias": "default", "release": "r1"})
         ]
@@ -377,6 +379,14 @@ class TestExplain:
         found = explanation(site)
         assert (found["found"], found["parts"]["release"]) == ("pack", "r1")
         assert found["reason"].startswith("It has no source here")
+        for pack in (key for key in list(raw.keys()) if re.search(r"pack\.\w+\.[1-9]$", key)):
+            raw.plant(pack, b"damaged")
+        assert site.visit("home.html").pages == before
+        assert explanation(site)["found"] == "entry"
+        site.write("templates/home.html", "changed")
+        assert site.visit("home.html").pages == before
+        found = explanation(site)
+        assert (found["found"], found["reason"][:27]) == ("entry", "Its source has changed sinc")
         unknown = site.manage("inspect_bytecode", "--explain", "none.html")
         assert (unknown.returncode, "No template 'none.html'" in unknown.stderr) == (2, True)
 
