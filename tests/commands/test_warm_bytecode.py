@@ -128,6 +128,19 @@ class TestReport:
         assert second["engines"][0]["present"] == NAMES
 
 
+BARE = """
+from django.template.backends.base import BaseEngine
+from jinja2 import Environment
+from django_jinja_bccache import DjangoBytecodeCache
+
+class Bare(BaseEngine):
+    def __init__(self, params):
+        params.pop("OPTIONS")
+        super().__init__(params)
+        self.env = Environment(bytecode_cache=DjangoBytecodeCache())
+"""
+
+
 class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
@@ -154,6 +167,15 @@ class TestArguments:
         done = file_site.manage("warm_bytecode", "--check", "--force")
         assert (done.returncode, done.stdout) == (2, "")
         assert "--check changes nothing" in done.stderr
+
+    def test_an_engine_whose_backend_knows_no_folder_of_apps_names_none(self, file_site):
+        file_site.write("bare.py", BARE)
+        file_site.settings["TEMPLATES"] = [
+            {"BACKEND": "bare.Bare", "NAME": "bare", "DIRS": [], "APP_DIRS": False, "OPTIONS": {}}
+        ]
+        done = file_site.manage("warm_bytecode")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [line.strip() for line in done.stdout.splitlines()[1:]] == ["it has no directories"]
 
     def test_an_engine_without_templates_says_where_it_looked(self, file_site):
         nowhere = {**file_site.engine(), "DIRS": ["/srv/nowhere"]}

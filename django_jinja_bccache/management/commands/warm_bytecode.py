@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.template import engines
 
@@ -94,7 +95,9 @@ class Command(EngineCommand):
         ok = all(result["ok"] for result in results)
         if options["format"] == "json":
             self.print_json({"ok": ok, "engines": results})
-        failed = any("error" in result or result.get("unpublished") for result in results)
+        # What cannot be published is no template's fault; a check has published nothing.
+        refusal = "error" if options["check"] else "unpublished"
+        failed = any("error" in result or result.get(refusal) for result in results)
         if failed or not (ok or options["ignore_errors"]):
             sys.exit(BROKEN)
 
@@ -216,11 +219,17 @@ def _surprises(engine: CachedEngine, report: WarmReport, options: dict[str, Any]
         directories = named_directories(engine.environment.loader).values()
         yield "no template is in its directories:" if directories else "it has no directories"
         yield from (f"  {directory}" for directory in directories)
-        folder = getattr(engines[engine.name], "app_dirname", "")  # a backend may not have it
-        hint = f"with APP_DIRS an app's templates are in its folder {folder!r}"
-        yield from [hint] if folder else []
+        if folder := _folder_in_apps(engine.name):
+            yield f"with APP_DIRS an app's templates are in its folder {folder!r}"
     for alias in aliases_in_memory(engine.cache) if _writes(options) else ():
         yield f"no other process has it: CACHES[{alias!r}] is in this one's memory"
+
+
+def _folder_in_apps(engine_name: str) -> str:
+    try:
+        return str(engines[engine_name].app_dirname)
+    except (AttributeError, ImproperlyConfigured):  # its backend does not look into apps
+        return ""
 
 
 def _is_watched(options: dict[str, Any]) -> bool:
