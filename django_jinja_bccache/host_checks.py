@@ -82,13 +82,10 @@ def _is_closed(path: str) -> bool:
         if not stat.S_ISDIR(os.stat(path).st_mode):
             return not os.access(path, os.R_OK)
         files = os.listdir(path)
-    except PermissionError:  # pragma: no cover - where a test forks and becomes another user
-        return True
-    except OSError:
-        return False
-    if not os.access(path, os.X_OK):
-        return True
-    return any(_is_forbidden(os.path.join(path, each)) for each in files)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    paths = [os.path.join(path, each) for each in files]
+    return not os.access(path, os.X_OK) or any(map(_is_forbidden, paths))
 
 
 def _is_forbidden(path: str) -> bool:

@@ -10,7 +10,7 @@ from django_jinja_bccache.exceptions import ConfigurationError, StoreError
 from django_jinja_bccache.options import naming
 from django_jinja_bccache.signing import Secret
 from django_jinja_bccache.stores.alias import AliasStore
-from django_jinja_bccache.stores.base import Guard, Store, is_for_commands
+from django_jinja_bccache.stores.base import Guard, Store, unguarded
 from django_jinja_bccache.stores.tiered import Tier, TieredStore, lesser
 
 
@@ -96,7 +96,8 @@ class TieredBytecodeCache(StoreBytecodeCache):
 
     def open_store(self, *, deadline: float, guard: Guard) -> Store:  # noqa: ARG002
         """Return both stores, each with the deadline and the guard of its own cache."""
-        if is_for_commands(guard):  # which write even where pages only read
+        if guard is unguarded:
+            # Commands write even where pages only read.
             local, shared = (
                 self._tier(
                     cache,

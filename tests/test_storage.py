@@ -201,6 +201,38 @@ class TestOpening:
             mine.write(KEY, payload, LABEL)
             assert way.connections == 1
 
+    def test_a_child_forked_after_a_page_can_import_what_a_slow_backend_imports(self, tmp_path):
+        (tmp_path / "slow_library.py").write_text("import time; time.sleep(1)")
+        (tmp_path / "slow_backend.py").write_text(
+            "from django.core.cache.backends.dummy import DummyCache\n"
+            "class Slow(DummyCache):\n"
+            "    def __init__(self, *arguments):\n"
+            "        super().__init__(*arguments)\n"
+            "        import slow_library\n"
+        )
+        finished = run_script(
+            """
+            import os, signal, sys
+            import jinja2
+            from django.conf import settings
+            sys.path.insert(0, sys.argv[1])
+            settings.configure(CACHES={"default": {"BACKEND": "slow_backend.Slow"}})
+            from django_jinja_bccache import DjangoBytecodeCache
+
+            cache = DjangoBytecodeCache(key="k", deadline=0.2)
+            loader = jinja2.DictLoader({"a.html": "a"})
+            environment = jinja2.Environment(loader=loader, bytecode_cache=cache)
+            assert environment.get_template("a.html").render() == "a"
+            if os.fork() == 0:
+                signal.alarm(30)  # rather than wait for ever
+                import slow_library
+                os._exit(0)
+            assert os.wait()[1] == 0
+            """,
+            tmp_path,
+        )
+        assert finished.returncode == 0, finished.stderr
+
     def test_a_forked_child_opens_a_store_of_its_own(self, memcached, proxy, tmp_path):
         way = proxy(memcached.address)
         finished = run_script(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
@@ -24,13 +24,15 @@ from django_jinja_bccache.exceptions import (
 from django_jinja_bccache.stores.alias import AliasStore
 from django_jinja_bccache.stores.base import Guard, Store
 from django_jinja_bccache.stores.django import DjangoCacheStore
-from django_jinja_bccache.stores.threads import Overdue, begin
+from django_jinja_bccache.stores.threads import ClientThread, Overdue
 
 #: Makes the store over one cache backend: ``factory(backend, deadline=…, guard=…)``; returns
 #: None if that backend is better used through Django's cache API.
 Factory = Callable[..., Store | None]
 
 _factories: dict[str, str | Factory] = {}
+
+Made = TypeVar("Made")
 
 
 def register_store(backend: str, factory: str | Factory) -> None:
@@ -87,7 +89,8 @@ def check_alias(alias: str) -> None:
             f"CACHES[{alias!r}]: {path} is asynchronous, but Jinja2 loads templates in "
             "synchronous code; name an alias whose backend has a synchronous get()."
         )
-    if not str(_factories.get(path, _PACKAGE)).startswith(_PACKAGE):
+    factory = _factories.get(path)
+    if isinstance(factory, str) and not factory.startswith(_PACKAGE):
         _factory_for(alias, backend_class)  # a site's own may be misspelt
 
 
@@ -120,31 +123,41 @@ def open_store(alias: str, *, deadline: float, guard: Guard) -> Store:
         known = ", ".join(repr(each) for each in caches.settings)
         raise ConfigurationError(f"there is no alias {alias!r} in CACHES; there are: {known}.")
     check_alias(alias)
+    make = partial(_make, alias, deadline=deadline, guard=guard)
     backend_class = import_string(caches.settings[alias]["BACKEND"])
-    made = partial(_open, alias, deadline=deadline, guard=guard)
-    if all(
-        f"{each.__module__}.{each.__qualname__}" != _DISKCACHE for each in backend_class.__mro__
-    ):
-        return made()
-    # It waits for files that others have locked while it is made, by its own rules for a minute.
-    # All imports come first: a child forked meanwhile would keep their locks for ever.
-    _factory_for(alias, backend_class)
-    try:
-        store: Store = begin(made).result(time.monotonic() + deadline)
-    except (Overdue, RuntimeError) as error:  # a process may get no more threads
-        raise StoreUnavailable(f"CACHES[{alias!r}]: {error}") from error
-    return store
+    if _is_diskcache(backend_class):
+        # Making it waits for files that others have locked. What it needs is imported first: a
+        # child, forked while another thread imports, would keep the lock on that for ever.
+        _factory_for(alias, backend_class)
+        backend, store = _in_time(make, deadline)
+    else:
+        backend, store = make()
+    if store is None:
+        return guard(_public_store(alias, backend), repr(alias))
+    return AliasStore(store, _key_rule(backend))
 
 
-def _open(alias: str, *, deadline: float, guard: Guard) -> Store:
+def _make(alias: str, *, deadline: float, guard: Guard) -> tuple[Any, Store | None]:
+    """Return an alias's backend, and the raw store over it if there is one."""
     try:
         backend: Any = caches[alias]
     except Exception as error:  # some import their library or make their directory at once
         raise StoreUnavailable(f"CACHES[{alias!r}]: {type(error).__name__}: {error}") from error
-    store = _raw_store(alias, backend, deadline=deadline, guard=guard)
-    if store is None:
-        return guard(_public_store(alias, backend), repr(alias))
-    return AliasStore(store, _key_rule(backend))
+    return backend, _raw_store(alias, backend, deadline=deadline, guard=guard)
+
+
+def _is_diskcache(backend_class: type) -> bool:
+    bases = inspect.getmro(backend_class) if inspect.isclass(backend_class) else ()
+    return any(f"{each.__module__}.{each.__qualname__}" == _DISKCACHE for each in bases)
+
+
+def _in_time(make: Callable[[], Made], deadline: float) -> Made:
+    """Return what is made in another thread, which may go on past the deadline."""
+    thread = ClientThread(make, lambda _made: None)
+    try:
+        return thread.run(lambda made: made, time.monotonic() + deadline)
+    except (Overdue, RuntimeError) as error:  # a process may get no more threads
+        raise StoreUnavailable(f"it could not be opened in time: {error}") from error
 
 
 def _raw_store(alias: str, backend: Any, *, deadline: float, guard: Guard) -> Store | None:

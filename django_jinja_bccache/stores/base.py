@@ -78,8 +78,3 @@ Guard = Callable[[Store, str], Store]
 def unguarded(store: Store, _name: str) -> Store:
     """Put no guard around a store: for commands, which wait and are to see every failure."""
     return store
-
-
-def is_for_commands(guard: Guard) -> bool:
-    """Tell whether a store is opened for commands, by the guard that it gets."""
-    return guard is unguarded

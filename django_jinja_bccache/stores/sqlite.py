@@ -185,7 +185,7 @@ class SQLiteStore:
                 self._pool.close()
                 if time.monotonic() > end:
                     raise
-                time.sleep(0.001)
+                time.sleep(0.001)  # leaves the processor to the thread that forks
 
     def _make_file(self) -> None:
         """Make an empty file, which nobody but the owner may open from its first moment on."""

@@ -79,19 +79,6 @@ class Task:
         return self._result
 
 
-def begin(operation: Callable[[], Any]) -> Task:
-    """Have an operation run in a thread of its own; return without waiting.
-
-    Raises:
-        RuntimeError: No thread can be started.
-    """
-    task = Task(lambda _nothing: operation())
-    threading.Thread(
-        target=task.perform, args=(lambda run: run(None),), name=__name__, daemon=True
-    ).start()
-    return task
-
-
 class ClientThread(Generic[Client]):
     """One client and the thread that it works in, one operation after the other.
 

@@ -218,7 +218,7 @@ under_way = threading.Event()
 def take_long():
     if threading.current_thread() is not threading.main_thread():
         under_way.set()
-        time.sleep(2)
+        time.sleep(2)  # twice as long as a fork waits for another one
 
 
 os.register_at_fork(before=take_long)  # what is registered first is called last
