@@ -199,8 +199,8 @@ class Asleep:
 def test_lazy_objects_stay_asleep():
     members = {"lazy": SimpleLazyObject(never), "text": gettext_lazy("Yes"), "lost": Unhelpful()}
     module = in_module("class C:\n    def f(self): return LAZY, lazy, asleep\n")
-    vars(module).update(LAZY=SimpleLazyObject(never), lazy=SimpleLazyObject(never))
-    vars(module).update(asleep=Asleep())
+    lazy = SimpleLazyObject(never)
+    vars(module).update(LAZY=SimpleLazyObject(never), lazy=lazy, asleep=Asleep())
     for name, value in members.items():
         setattr(module.C, name, value)
     assert json.dumps(describe(module.C))

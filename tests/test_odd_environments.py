@@ -193,8 +193,6 @@ def test_an_environment_that_changes_with_every_page_does_not_fill_the_memory(tm
     cache = FileSystemBytecodeCache(tmp_path, key="k")
     environment = Environment(loader=DictLoader({"a": SOURCE}), bytecode_cache=cache)
     for number in range(300):
-        environment.newline_sequence = ("\n", "\r\n", "\r")[number % 3]
-        environment.keep_trailing_newline = bool(number % 2)
         environment.line_statement_prefix = f"#{number}"
         environment.cache.clear()
         assert environment.get_template("a").render(name="x") == "<p>x</p>"

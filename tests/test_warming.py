@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import pymemcache
 import pytest
 from django.core.cache import caches
 from django.test import override_settings
@@ -15,13 +16,15 @@ from jinja2 import (
     nodes,
 )
 from jinja2.ext import Extension
+from pymemcache.exceptions import MemcacheUnknownCommandError
 
-from django_jinja_bccache import DjangoBytecodeCache
+from django_jinja_bccache import DjangoBytecodeCache, MemcachedBytecodeCache
 from django_jinja_bccache.discovery import CachedEngine
 from django_jinja_bccache.exceptions import StoreError
 from django_jinja_bccache.warming import Problem, WarmReport, check, warm
 from testproject.caches import caches_from
 from tests.raw import raw_store
+from tests.servers import Memcached
 from tests.sites import cached_engine
 
 SOURCES = {"a.html": "{{ a }}", "b.html": "{% include 'a.html' %}"}
@@ -142,6 +145,51 @@ class TestWarm:
                 second.stop()
                 with pytest.raises(StoreError, match=second.address):
                     look(one)
+
+    @pytest.mark.parametrize("look", [check, partial(warm, dry_run=True)], ids=["check", "dry"])
+    def test_a_release_whose_packs_lie_on_one_that_is_gone_is_not_judged(
+        self, memcached_server, look
+    ):
+        with memcached_server() as first, memcached_server() as second:
+            address = f"memcached://{first.address},{second.address}"
+            for number in range(100):
+                cache = DjangoBytecodeCache(release=str(number))
+                one = engine({"a.html": str(number)}, bytecode_cache=cache)
+                with override_settings(CACHES=caches_from(address, "")):
+                    assert warm(one).ok
+                if kinds_on(first) != {"an entry", "index"}:
+                    first.flush()
+                    second.flush()
+                    continue
+                second.stop()
+                with (
+                    override_settings(CACHES=caches_from(address, "")),
+                    pytest.raises(StoreError, match=second.address),
+                ):
+                    look(one)
+                return
+            pytest.fail("no release has its pack 0 on one server, and all else on the other")
+
+    @pytest.mark.parametrize("look", [check, partial(warm, dry_run=True)], ids=["check", "dry"])
+    def test_a_server_that_refuses_statistics_can_be_looked_at(self, memcached, look):
+        cache = MemcachedBytecodeCache(WithoutStatistics(memcached.address))
+        one = engine({"a.html": "a"}, bytecode_cache=cache)
+        assert (look(one).missing or look(one).compiled) == ["a.html"]
+        assert warm(one).ok
+        assert look(one).present == ["a.html"]
+
+
+def kinds_on(server: Memcached) -> set[str]:
+    """What of a release lies on a server: its entry, its packs by their numbers, its index."""
+    keys = [key for key in list(server.keys()) if "note:" not in key]
+    return {key.rpartition(".")[2] if "pack." in key else "an entry" for key in keys}
+
+
+class WithoutStatistics(pymemcache.Client):
+    """A client whose server is a proxy that knows no statistics."""
+
+    def stats(self, *_arguments):
+        raise MemcacheUnknownCommandError("ERROR")
 
 
 class TestProblems:

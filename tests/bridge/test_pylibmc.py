@@ -38,25 +38,34 @@ class MakesDirectory:
         return os.mkdir, (self.path,)
 
 
-class TellsLate:
-    """A client that tells of a lost connection with the next single read, as libmemcached 1.1."""
+class Client:
+    """A client for which memcached holds nothing at first, and something the next time."""
 
     addresses = ("127.0.0.1:11211",)
 
+    def __init__(self, problem: str) -> None:
+        self.error = pylibmc.Error(problem)
+        self.has_answered = False
+
     def get_multi(self, keys):
+        if self.has_answered:
+            raise self.error
+        self.has_answered = True
         return {}
 
-    def __init__(self, told: str) -> None:
-        self.told = told
-
     def get(self, key):
-        raise pylibmc.Error(self.told)
+        raise self.error
 
 
-def test_a_connection_that_was_lost_is_no_lack_of_a_value():
+def test_a_lost_connection_that_is_told_of_late_is_no_lack_of_a_value():
+    """libmemcached 1.1 tells of it with the next single read."""
+    client = PylibmcClient(Client("error 35 from memcached_get(k): SERVER IS MARKED DEAD"), 1.0)
     with pytest.raises(ConnectionError, match="error 35"):
-        PylibmcClient(TellsLate("error 35 from memcached_get(k): DEAD"), 1.0).get("k")
-    assert PylibmcClient(TellsLate("failed to decompress"), 1.0).get("k") is None
+        client.get("k")
+
+
+def test_a_value_that_comes_between_two_reads_and_cannot_be_decompressed_is_empty():
+    assert PylibmcClient(Client("failed to decompress"), 1.0).get("k") == b""
 
 
 class TestHostileValues:
