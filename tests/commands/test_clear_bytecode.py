@@ -201,6 +201,13 @@ class TestCachesThatCannotList:
         assert would == report.replace("removed", "would remove")
         assert sorted(mute_site.visit(*NAMES).compiled) == sorted(NAMES)
 
+    def test_what_never_expires_is_not_said_to(self, mute_site):
+        mute_site.settings["TEMPLATES"] = [
+            mute_site.engine(bytecode_cache={"alias": "default", "timeout": None})
+        ]
+        mute_site.manage("warm_bytecode")
+        assert clear(mute_site).endswith("list its keys.\n  Older ones stay.\n")
+
     def test_entries_of_earlier_releases_stay(self, mute_site):
         mute_site.manage("warm_bytecode")
         mute_site.write("templates/home.html", "changed")

@@ -1,5 +1,6 @@
 """One SQLite file in several processes at once, forked or not."""
 
+import threading
 from contextlib import closing
 
 import pytest
@@ -234,6 +235,17 @@ other.join()
 print(json.dumps([*results, store.get("key").decode()]))
 """
     assert run_script(before + BEGIN + script, path).result == ["x"] * 3
+
+
+def test_more_forks_than_one_are_waited_for(path, monkeypatch):
+    with closing(SQLiteStore(path, deadline=10)) as store:
+        store.set("key", b"x", None)
+        forking = sqlite_connection._forks._forking
+        monkeypatch.setitem(forking, 0, False)
+        over = threading.Timer(0.2, forking.clear)
+        over.start()
+        assert store.get("key") == b"x"
+        over.join()
 
 
 def test_while_the_process_forks_it_is_out_of_order_at_the_deadline(path, monkeypatch):
