@@ -206,7 +206,8 @@ if os.geteuid() == 0:
     os.setuid(65534)
 seen = []
 for _ in range(2):
-    cache = FileSystemBytecodeCache(directory, "%s.bytecode", key=sys.argv[2])
+    options = {"key": sys.argv[2], "read_only": "read only" in sys.argv}
+    cache = FileSystemBytecodeCache(directory, "%s.bytecode", **options)
     page = environment(cache).get_template("page.html").render(name="<b>")
     counts = cache.statistics
     seen.append([page == PAGES["page.html"], counts.hits, counts.misses, counts.stores])
@@ -246,11 +247,12 @@ class TestForeignOwners:
         done = run_script(FOREIGN, shared, SECRET)
         assert done.result == {"seen": expected, "uid": 65534}
 
+    @pytest.mark.parametrize("role", ["read only", "storing"])
     def test_a_directory_that_nobody_else_may_enter_is_an_outage_and_is_told_of(
-        self, shared, target, path
+        self, shared, target, path, role
     ):
         shared.chmod(0o700)
-        done = run_script(FOREIGN, shared, SECRET)
+        done = run_script(FOREIGN, shared, SECRET, role)
         assert done.result["seen"] == [[True, 0, 1, 0], [True, 0, 1, 0]]
         assert done.stderr.count("is unavailable ([Errno 13] Permission denied") == 2  # each cache
 
