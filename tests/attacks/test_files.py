@@ -254,7 +254,9 @@ class TestForeignOwners:
         shared.chmod(0o700)
         done = run_script(FOREIGN, shared, SECRET, role)
         assert done.result["seen"] == [[True, 0, 1, 0], [True, 0, 1, 0]]
-        assert done.stderr.count("is unavailable ([Errno 13] Permission denied") == 2  # each cache
+        # Each cache says so of the page's entry, and not of the directory for its statistics.
+        outage = f"is unavailable ([Errno 13] Permission denied: '{shared}/"
+        assert done.stderr.count(outage) == 2
 
     def test_anothers_file_that_is_not_authentic_is_replaced_by_an_own_one(
         self, shared, target, path
