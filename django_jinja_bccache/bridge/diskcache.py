@@ -29,6 +29,7 @@ def diskcache_store(backend: Any, *, deadline: float, guard: Guard) -> Store | N
     Django makes a DjangoCache for each thread, closes it after each request and unpickles.
     """
     cache = backend._cache
+    cache.close()  # what this thread has open: sqlite3 would keep it until garbage is collected
     if type(cache.disk) is not diskcache.Disk:
         return None  # the site's own keeps keys and values its own way
     max_size = cache.size_limit * cache._count  # each shard has its part
@@ -39,4 +40,5 @@ def diskcache_store(backend: Any, *, deadline: float, guard: Guard) -> Store | N
         disk=BytesDisk,
         size_limit=max_size,
     )
+    own.close()
     return guard(DiskCacheStore(own, deadline=deadline, max_size=int(max_size)), "")

@@ -76,6 +76,10 @@ class TestDjangoCache(ListingContract, ForeignValues):
         shards = caches["default"]._cache._shards
         assert sum(shard.reset("size_limit") for shard in shards) == SIZE_LIMIT
 
+    @pytest.mark.usefixtures("store")
+    def test_opening_it_leaves_no_file_open(self, tmp_path):
+        assert open_files_in(tmp_path) == []  # a child of a fork would have them for ever
+
     def test_the_end_of_a_request_closes_none_of_its_files(self, store, tmp_path):
         store.get("key")
         signals.request_finished.send(self)  # which closes those of Django's own instance
@@ -175,6 +179,8 @@ class TestFaults:
 
     def test_a_database_that_is_damaged_is_out_of_order(self, store, tmp_path):
         store.close()
+        # SQLite maps a file into memory, and the process dies if that is cut short.
+        assert eventually(lambda: open_files_in(tmp_path) == [])
         for path in (tmp_path / "000").glob("cache.db*"):
             path.write_bytes(b"no database" * 1000)
         for use in (
