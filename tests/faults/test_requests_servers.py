@@ -69,7 +69,8 @@ class TestMemcached:
         counts = site.visit(site.requests())
         assert total(counts, "hits") > total(counts, "misses") / 3 > 0
         for each in counts.values():
-            assert 1 <= each["errors"] <= watch.tries
+            # None, if a request for keys of all nodes met it first: the others answered that one.
+            assert each["errors"] <= watch.tries
         warnings = [line for line in site.server.log() if nodes[1].address in line]
         assert site.news() == {process: ["WARNING"] for process in counts}
         assert len(warnings) == len(counts)
