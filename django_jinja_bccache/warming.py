@@ -14,6 +14,7 @@ from django_jinja_bccache.discovery import CachedEngine, Source, exists, read_so
 from django_jinja_bccache.exceptions import NotSupported, ReleaseChanged, StoreError
 from django_jinja_bccache.fingerprint import escapes, summary
 from django_jinja_bccache.notes import note_newest, why_unpublished
+from django_jinja_bccache.packs import Scope
 from django_jinja_bccache.parallel import Compilers, Failure, failure_from
 from django_jinja_bccache.publishing import Publishable, in_order, publish, refuse_change
 from django_jinja_bccache.reports import Problem, Progress, WarmReport, unseen
@@ -233,51 +234,56 @@ class _Warming:
         ]
 
     def _publish(self, archive: Archive, keyed: Sequence[tuple[str, Source]]) -> None:
-        """Put everything that is stored into packs."""
-        engine, report = self._engine, self._report
-        directories = named_directories(engine.environment.loader)
-        gone = {*report.missing, *report.unshareable}
-        gone.update(problem.template for problem in report.failed)
-        templates = [
+        """Put everything that is stored into packs, or tell what is not in them."""
+        cache, report = self._engine.cache, self._report
+        scope = cache.published.scope(self._engine.environment)
+        templates = self._publishable(keyed)
+        if not self._fills:
+            report.unpublished = why_unpublished(
+                archive,
+                scope,
+                templates if cache.packs else None,
+                anything_missing=bool(report.missing),
+            )
+        elif cache.packs and templates:
+            try:
+                self._pack(archive, scope, templates)
+            except ReleaseChanged as error:
+                if not report.failed:
+                    raise
+                report.unpublished = str(error)  # what failed is to be told of, too
+            except StoreError as error:
+                report.unpublished = f"packs cannot be stored: {error}"
+
+    def _publishable(self, keyed: Sequence[tuple[str, Source]]) -> list[Publishable]:
+        environment = self._engine.environment
+        directories = named_directories(environment.loader)
+        gone = {*self._report.missing, *self._report.unshareable}
+        gone.update(problem.template for problem in self._report.failed)
+        return [
             Publishable(
                 item.template,
                 key,
                 self._sizes.get(key, 0),
                 *root_and_path(item.template, item.filename, directories),
                 "" if item.name == item.template else item.name,
-                escapes(engine.environment, item.name),
+                escapes(environment, item.name),
             )
             for key, item in keyed
             if item.template not in gone
         ]
-        scope = engine.cache.published.scope(engine.environment)
-        if not self._fills:
-            report.unpublished = why_unpublished(
-                archive,
-                scope,
-                templates if engine.cache.packs else None,
-                anything_missing=bool(report.missing),
-            )
-        if not (self._fills and engine.cache.packs and templates):
+
+    def _pack(self, archive: Archive, scope: Scope, templates: Sequence[Publishable]) -> None:
+        if not self._write:
+            if scope.release and not self._force:
+                refuse_change(archive, scope, templates)
             return
         references: dict[str, set[str]] = {}
         for source, reference in self._references:
             references.setdefault(source.template, set()).update(self._names(source, reference))
-        lifetime = engine.cache.timeout
-        try:
-            if not self._write:
-                if scope.release and not self._force:
-                    refuse_change(archive, scope, templates)
-                return
-            ordered = in_order(templates, references)
-            report.packs = publish(archive, scope, ordered, lifetime=lifetime, force=self._force)
-            note_newest(archive, scope, summary(engine.environment), lifetime=lifetime)
-        except ReleaseChanged as error:
-            if not report.failed:
-                raise
-            report.unpublished = str(error)  # what failed is to be told of, too
-        except StoreError as error:
-            report.unpublished = f"packs cannot be stored: {error}"
+        items, lifetime = in_order(templates, references), self._engine.cache.timeout
+        self._report.packs = publish(archive, scope, items, lifetime=lifetime, force=self._force)
+        note_newest(archive, scope, summary(self._engine.environment), lifetime=lifetime)
 
     def _find_dangling(self, known: set[str]) -> None:
         environment = self._engine.environment
@@ -286,15 +292,9 @@ class _Warming:
                 continue
             names = self._names(source, reference)
             if not any(name in known or exists(environment, name) for name in names):
-                wanted = " or ".join(repr(name) for name in names)
-                self._report.dangling.append(
-                    Problem(
-                        source.template,
-                        f"names {wanted}, which does not exist",
-                        source.filename,
-                        reference.lineno,
-                    )
-                )
+                problem = f"names {' or '.join(map(repr, names))}, which does not exist"
+                where = source.filename, reference.lineno
+                self._report.dangling.append(Problem(source.template, problem, *where))
 
     def _fail(self, template: str, error: Exception, filename: str | None = None) -> None:
         self._report.failed.append(Problem(template, *failure_from(error, filename)))
