@@ -9,16 +9,9 @@ from django.conf import settings
 
 from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.bridge import check_alias, check_library, open_store
-from django_jinja_bccache.bridge.memcached import memcached_store, shared_client
-from django_jinja_bccache.bridge.redis import checked_client, client_store
 from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.options import Options, checked
 from django_jinja_bccache.stores.base import Guard, Store
-from django_jinja_bccache.stores.filesystem import (
-    FileSystemStore,
-    default_directory,
-    make_own_directory,
-)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -120,6 +113,8 @@ class MemcachedBytecodeCache(StoreBytecodeCache):
         **options: Unpack[Options],
     ) -> None:
         __traceback_hide__ = True
+        from django_jinja_bccache.bridge.memcached import shared_client  # by those who use it
+
         options.setdefault("ignore_errors", ignore_memcache_errors)
         super().__init__(prefix=prefix, timeout=timeout, **options)
         missing = [name for name in ("get", "set") if not hasattr(client, name)]
@@ -135,6 +130,8 @@ class MemcachedBytecodeCache(StoreBytecodeCache):
 
     def open_store(self, *, deadline: float, guard: Guard) -> Store:
         """Return a store over the client."""
+        from django_jinja_bccache.bridge.memcached import memcached_store
+
         return guard(memcached_store(self._client, deadline=deadline), "memcached")
 
 
@@ -163,6 +160,8 @@ class RedisBytecodeCache(StoreBytecodeCache):
         **options: Unpack[Options],
     ) -> None:
         __traceback_hide__ = True
+        from django_jinja_bccache.bridge.redis import checked_client  # by those who use it
+
         super().__init__(prefix=prefix, timeout=timeout, **options)
         self._client = checked_client(client)
 
@@ -171,6 +170,8 @@ class RedisBytecodeCache(StoreBytecodeCache):
 
     def open_store(self, *, deadline: float, guard: Guard) -> Store:
         """Return a store over the client's siblings."""
+        from django_jinja_bccache.bridge.redis import client_store
+
         return guard(client_store(self._client, deadline=deadline), "redis")
 
 
@@ -204,6 +205,8 @@ class FileSystemBytecodeCache(StoreBytecodeCache):
         **options: Unpack[Options],
     ) -> None:
         __traceback_hide__ = True
+        from django_jinja_bccache.stores.filesystem import FileSystemStore, default_directory
+
         # Absolute, as a server may change its working directory later.
         self._is_default = directory is None
         self.directory = default_directory() if directory is None else _absolute(directory)
@@ -216,6 +219,8 @@ class FileSystemBytecodeCache(StoreBytecodeCache):
 
     def open_store(self, *, deadline: float, guard: Guard) -> Store:  # noqa: ARG002
         """Return the store in the directory."""
+        from django_jinja_bccache.stores.filesystem import make_own_directory
+
         if self._is_default:
             make_own_directory(self.directory)
         return guard(self._files, self.directory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.cache.backends.db import BaseDatabaseCache
@@ -24,8 +24,10 @@ from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.bridge import reads_through_django, unpickles
 from django_jinja_bccache.caches import DjangoBytecodeCache
 from django_jinja_bccache.conf import all_caches_in_settings, caches_in_settings
-from django_jinja_bccache.discovery import CachedEngine, cached_engines
 from django_jinja_bccache.jinja2 import Jinja2
+
+if TYPE_CHECKING:
+    from django_jinja_bccache.discovery import CachedEngine
 
 _CULLING = (BaseDatabaseCache, FileBasedCache)
 _CULLED_AT = 300  # Django's default of MAX_ENTRIES
@@ -263,6 +265,8 @@ def engines_named(names: Iterable[str]) -> list[CachedEngine]:
 
     Checks run with most commands: no engine is made that no check needs.
     """
+    from django_jinja_bccache.discovery import cached_engines  # a web server runs no checks
+
     wanted = list(names)
     try:
         return cached_engines(wanted) if wanted else []

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.checks import CheckMessage, Tags, register
 from django.utils.module_loading import import_string
 
-from django_jinja_bccache.archive import Archive
 from django_jinja_bccache.bccache import StoreBytecodeCache
 from django_jinja_bccache.bridge.local import SUBDIRECTORY
 from django_jinja_bccache.caches import (
@@ -22,10 +21,11 @@ from django_jinja_bccache.caches import (
 )
 from django_jinja_bccache.checks import engines_named, warning_about
 from django_jinja_bccache.conf import caches_in_settings
-from django_jinja_bccache.discovery import CachedEngine
 from django_jinja_bccache.exceptions import StoreError
-from django_jinja_bccache.notes import newest_of
 from django_jinja_bccache.tiered import TieredBytecodeCache
+
+if TYPE_CHECKING:
+    from django_jinja_bccache.discovery import CachedEngine
 
 
 @register(Tags.caches)
@@ -103,6 +103,9 @@ def _is_local(cache: StoreBytecodeCache) -> bool:
 
 def _foreign_key_id(engine: CachedEngine) -> str | None:
     """Return the id of the key that an engine was warmed with, None if it is one of its own."""
+    from django_jinja_bccache.archive import Archive  # a web server runs no checks
+    from django_jinja_bccache.notes import newest_of
+
     scope = engine.cache.published.scope(engine.environment)
     try:
         with Archive(engine.cache.storage) as archive:

@@ -6,9 +6,10 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
 from weakref import WeakSet
 
 logger = logging.getLogger("django_jinja_bccache")
@@ -21,8 +22,7 @@ KEPT = "kept from storing"
 REJECTED = frozenset({"corrupt", "version", "signature"})
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStatistics:
+class CacheStatistics(NamedTuple):
     """What a cache has done in this process since it was created.
 
     Attributes:
@@ -48,7 +48,7 @@ class CacheStatistics:
     stores: int = 0
     size: int | None = None
     max_size: int | None = None
-    miss_reasons: dict[str, int] = field(default_factory=dict)
+    miss_reasons: Mapping[str, int] = MappingProxyType({})
 
     @property
     def hit_ratio(self) -> float:
@@ -57,8 +57,7 @@ class CacheStatistics:
         return self.hits / loads if loads else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class CacheEntry:
+class CacheEntry(NamedTuple):
     """One entry as the store holds it.
 
     Attributes:
@@ -74,13 +73,16 @@ class CacheEntry:
     key: str
     template: str | None
     checksum: str
-    bytecode: bytes = field(repr=False)  # thousands of bytes that nobody can read
+    bytecode: bytes
     created_at: datetime
     accessed_at: datetime | None
 
+    def __repr__(self) -> str:
+        readable = self._asdict() | {"bytecode": ...}  # thousands of bytes that nobody can read
+        return f"CacheEntry({', '.join(f'{name}={each!r}' for name, each in readable.items())})"
 
-@dataclass(frozen=True, slots=True)
-class Event:
+
+class Event(NamedTuple):
     """One outcome, as listeners get it.
 
     Attributes:

@@ -278,3 +278,15 @@ def test_where_all_is_switched_off_a_warm_stores_nothing_and_a_preload_says_what
         **switch,
     )
     assert done.result == [4]
+
+
+def test_a_site_starts_without_what_only_commands_and_other_stores_need(file_site):
+    done = file_site.python(
+        "-c",
+        "import django, json, sys; django.setup(); "
+        "print(json.dumps([name for name in sys.modules if name.startswith('django_jinja_b')]))",
+    )
+    package = "django_jinja_bccache"
+    unneeded = {"archive", "bridge.memcached", "bridge.redis", "discovery", "stores.sqlite"}
+    assert f"{package}.stores.filesystem" in done.result
+    assert not {f"{package}.{name}" for name in unneeded} & set(done.result)

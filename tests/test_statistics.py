@@ -1,6 +1,5 @@
 """What a cache tells of itself: counters, events, and the entries in its store."""
 
-import dataclasses
 import marshal
 import shutil
 import threading
@@ -73,10 +72,10 @@ class TestCounters:
         cache = DjangoBytecodeCache()
         before = cache.statistics
         load(cache, "a.html")
-        assert before == dataclasses.replace(
-            cache.statistics, misses=0, stores=0, size=before.size, miss_reasons={}
+        assert before == cache.statistics._replace(
+            misses=0, stores=0, size=before.size, miss_reasons={}
         )
-        with pytest.raises(dataclasses.FrozenInstanceError):
+        with pytest.raises(AttributeError):
             before.hits = 1
 
     def test_a_template_that_does_not_compile_is_a_miss_and_stores_nothing(self, backend):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from django_jinja_bccache.exceptions import NotSupported, StoreError, ValueTooLarge
 from django_jinja_bccache.stores.base import Store, StoredItem, StoreUsage
@@ -14,8 +13,7 @@ from django_jinja_bccache.stores.guard import CircuitOpen
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Tier:
+class Tier(NamedTuple):
     """One of the two stores.
 
     Attributes:

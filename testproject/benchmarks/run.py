@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testproject.benchmarks import contenders, measures, pages, restart, tables
+from testproject.benchmarks import contenders, importing, measures, pages, restart, tables
 from testproject.benchmarks.corpus import CorpusError, placed
 from testproject.benchmarks.facts import facts
 from testproject.benchmarks.ground import Ground, MeasuringError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from testproject.benchmarks.contenders import Contender
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PARTS = ("load", "pages", "warm", "fork", "growth", "restart")
+PARTS = ("load", "pages", "warm", "fork", "growth", "restart", "import")
 QUICK_PARTS = ("load", "pages", "warm", "fork")
 
 
@@ -56,6 +56,8 @@ def measure(
             found["warm"] = measures.warms(ground, corpus, min(repeat, 3))
         if "restart" in parts:
             found["restart"] = restart.restarts(ground, repeat)
+        if "import" in parts:
+            found["import"] = importing.imports(repeat)
         if "growth" in parts:
             found["growth"] = measures.growth(ground, repeat)
         found["facts"]["round_trips"] = {

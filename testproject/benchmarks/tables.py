@@ -98,6 +98,8 @@ def report(run: dict[str, Any], *, plots: Iterable[str] = ()) -> str:
         ]
     if "restart" in run:
         parts += ["## Restart of gunicorn", RESTART, _restart(run["restart"])]
+    if "import" in run:
+        parts += ["## Import", IMPORT, _import(run["import"])]
     if "growth" in run:
         parts += ["## Growth", GROWTH, _growth(run["growth"])]
     if any(target.measured is not None for target in targets(run)):
@@ -116,6 +118,10 @@ WARM = (
 RESTART = (
     "From the start of gunicorn with one worker to the first byte of a page of the test project, "
     "including all imports."
+)
+IMPORT = (
+    "By `python -X importtime`, in a process that has loaded Django, its Jinja2 backend and "
+    "Jinja2 before."
 )
 GROWTH = (
     "Generated templates of about 10 KB of bytecode each, over memcached at 0.8 ms, as a release. "
@@ -229,6 +235,10 @@ def _restart(restart: dict[str, Any]) -> str:
         ["cache", "store", "first byte after"],
         [[*_name(key), _time(row)] for key, row in restart.items()],
     )
+
+
+def _import(imports: dict[str, Any]) -> str:
+    return _table(["import of", "time"], [[key, _time(row)] for key, row in imports.items()])
 
 
 def _growth(growth: dict[str, Any]) -> str:

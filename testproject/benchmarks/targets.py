@@ -7,6 +7,7 @@ from typing import Any
 
 from testproject.benchmarks import contenders as c
 from testproject.benchmarks.contenders import NEAR, OURS, PRELOADED, Contender, Place
+from testproject.benchmarks.importing import PACKAGE
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -76,7 +77,7 @@ class Target:
 
 def targets(run: dict[str, Any]) -> list[Target]:
     """Return every target with what a run has measured."""
-    return [*_all_templates(run), *_first_page(run), *_warm(run), *_growth(run)]
+    return [*_all_templates(run), *_first_page(run), *_warm(run), *_import(run), *_growth(run)]
 
 
 def _all_templates(run: dict[str, Any]) -> list[Target]:
@@ -156,6 +157,12 @@ def _warm(run: dict[str, Any]) -> list[Target]:
         Target("warm: nothing changed faster than from nothing", nothing, 10, 20),
         Target("loads left in a forked worker", forked, 0, at_most=True, unit=""),
     ]
+
+
+def _import(run: dict[str, Any]) -> list[Target]:
+    row = run.get("import", {}).get(PACKAGE)
+    added = row["seconds"]["median"] * 1e3 if row else None
+    return [Target("import, beside Django and Jinja2", added, 15, at_most=True, unit=" ms")]
 
 
 def _growth(run: dict[str, Any]) -> list[Target]:
