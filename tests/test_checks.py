@@ -1,5 +1,7 @@
 """The system checks: what fires them, and what does not."""
 
+import sqlite3
+
 import jinja2
 import pytest
 from django.core.cache.backends.memcached import PyMemcacheCache
@@ -185,6 +187,14 @@ class TestOthers:
         with_directory = {"class": own, "directory": "/tmp"}
         assert others({"default": MEMCACHED}, with_directory) == ["W010"]
         assert others({"default": MEMCACHED}, None) == []
+
+    def test_a_database_of_another_program_is_for_the_page_to_tell_of(self, tmp_path):
+        path = tmp_path / "other.sqlite3"
+        with sqlite3.connect(path) as other:
+            other.execute("CREATE TABLE other (id)")
+        other.close()
+        own = "django_jinja_bccache.SQLiteBytecodeCache"
+        assert others({"default": MEMCACHED}, {"class": own, "database_path": str(path)}) == []
 
     @pytest.mark.parametrize("closed", ["file", "directory", "listed directory"])
     @pytest.mark.parametrize("kind", ["alias", "files", "sqlite", "tiers"])

@@ -1,7 +1,10 @@
 """Entries under their keys in their store: what is written, what is read, what it costs."""
 
 import logging
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import jinja2
 import pytest
@@ -14,6 +17,7 @@ from django_jinja_bccache.entry import SigningKey, seal, unseal
 from django_jinja_bccache.exceptions import ConfigurationError, StoreError
 from testproject.caches import caches_from, memcached_cache
 from tests.scripts import run_script
+from tests.stores.contract import eventually
 
 KEY = "0123456789abcdef" * 4
 LABEL = Label("a.html", "c0ffee")
@@ -200,6 +204,27 @@ class TestOpening:
             mine.read(KEY, "a.html")
             mine.write(KEY, payload, LABEL)
             assert way.connections == 1
+
+    def test_threads_that_need_it_at_the_same_moment_open_one(self, backend):
+        opener, going_on, opened = storage(key="k").opener, Event(), []
+        open_store = opener._open
+
+        def slowly():
+            opened.append(True)
+            assert going_on.wait(30)
+            return open_store()
+
+        def waits() -> bool:
+            frames = sys._current_frames().values()
+            return sum(frame.f_code is type(opener).store.__code__ for frame in frames) == 1
+
+        opener._open = slowly
+        with ThreadPoolExecutor(2) as threads:
+            stores = [threads.submit(opener.store) for _ in range(2)]
+            assert eventually(lambda: opened and waits())
+            going_on.set()
+            assert stores[0].result() is stores[1].result()
+        assert opened == [True]
 
     def test_a_child_forked_after_a_page_can_import_what_a_slow_backend_imports(self, tmp_path):
         (tmp_path / "slow_library.py").write_text("import time; time.sleep(1)")

@@ -387,8 +387,12 @@ class TestExplain:
         assert site.visit("home.html").pages == before
         found = explanation(site)
         assert (found["found"], found["reason"][:27]) == ("entry", "Its source has changed sinc")
-        unknown = site.manage("inspect_bytecode", "--explain", "none.html")
-        assert (unknown.returncode, "No template 'none.html'" in unknown.stderr) == (2, True)
+        (site.directory / "templates/home.html").unlink()
+        for entry in (key for key in list(raw.keys()) if ":pack." not in key):
+            raw.plant(entry, b"damaged")
+        for name in ("home.html", "none.html"):
+            unknown = site.manage("inspect_bytecode", "--explain", name)
+            assert (unknown.returncode, f"No template '{name}'" in unknown.stderr) == (2, True)
 
     @pytest.mark.parametrize("instead", ["damaged", "of another publish"])
     def test_a_pack_is_gone_that_is_not_its_own(self, site, raw, instead):
