@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.conf import settings
 
 from django_jinja_bccache.bccache import StoreBytecodeCache
-from django_jinja_bccache.bridge import check_alias, check_library, open_store
+from django_jinja_bccache.bridge import check_alias, check_library, import_factory, open_store
 from django_jinja_bccache.exceptions import ConfigurationError
 from django_jinja_bccache.options import Options, checked
 from django_jinja_bccache.stores.base import Guard, Store
@@ -66,6 +66,7 @@ class DjangoBytecodeCache(StoreBytecodeCache):
             )
         check_alias(self.alias)
         check_library(self.alias)
+        import_factory(self.alias)  # no page and no fork meets an import under way
 
     def forget_settings(self) -> None:
         """Let go of what came from settings that are overridden now, the store included."""

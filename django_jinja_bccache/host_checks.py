@@ -13,7 +13,6 @@ from django.core.checks import CheckMessage, Tags, register
 from django.utils.module_loading import import_string
 
 from django_jinja_bccache.bccache import StoreBytecodeCache
-from django_jinja_bccache.bridge.local import SUBDIRECTORY
 from django_jinja_bccache.caches import (
     DjangoBytecodeCache,
     FileSystemBytecodeCache,
@@ -66,6 +65,8 @@ def check_modes(**_options: Any) -> list[CheckMessage]:
 
 def _paths(cache: StoreBytecodeCache) -> Iterator[str]:
     """Yield the directories and files that a cache is in."""
+    from django_jinja_bccache.bridge.local import SUBDIRECTORY
+
     if isinstance(cache, FileSystemBytecodeCache):
         yield cache.directory
     elif isinstance(cache, SQLiteBytecodeCache):

@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakSet
 
@@ -48,7 +47,7 @@ class CacheStatistics(NamedTuple):
     stores: int = 0
     size: int | None = None
     max_size: int | None = None
-    miss_reasons: Mapping[str, int] = MappingProxyType({})
+    miss_reasons: Mapping[str, int] = {}
 
     @property
     def hit_ratio(self) -> float:
@@ -78,8 +77,9 @@ class CacheEntry(NamedTuple):
     accessed_at: datetime | None
 
     def __repr__(self) -> str:
-        readable = self._asdict() | {"bytecode": ...}  # thousands of bytes that nobody can read
-        return f"CacheEntry({', '.join(f'{name}={each!r}' for name, each in readable.items())})"
+        fields = self._asdict()
+        del fields["bytecode"]  # thousands of bytes that nobody can read
+        return f"CacheEntry({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
 
 class Event(NamedTuple):

@@ -280,7 +280,7 @@ def test_where_all_is_switched_off_a_warm_stores_nothing_and_a_preload_says_what
     assert done.result == [4]
 
 
-def test_a_site_starts_without_what_only_commands_and_other_stores_need(file_site):
+def test_a_site_starts_with_its_store_and_without_what_commands_and_other_stores_need(file_site):
     done = file_site.python(
         "-c",
         "import django, json, sys; django.setup(); "

@@ -83,7 +83,7 @@ class TestBackends:
         kind = next((kind for kind in LOCATIONS if kind in backend.lower()), "")
         location = LOCATIONS.get(kind, str(directory))
         with override_settings(CACHES={"default": {"BACKEND": backend, "LOCATION": location}}):
-            store = open_store("default", deadline=0.1, guard=guard)
+            store = open_store("default", deadline=10, guard=guard)
             close_caches()
         return store, raw
 

@@ -1,6 +1,7 @@
 """What a cache tells of itself: counters, events, and the entries in its store."""
 
 import marshal
+import pickle
 import shutil
 import threading
 import time
@@ -39,6 +40,7 @@ class TestCounters:
     def test_a_cache_that_did_nothing_has_counted_nothing(self):
         statistics = CacheStatistics()
         assert (statistics.hits, statistics.misses, statistics.hit_ratio) == (0, 0, 0.0)
+        assert pickle.loads(pickle.dumps(statistics)) == statistics
 
     def test_a_miss_that_will_be_one_in_each_process_has_a_reason_of_its_own(self, backend):
         loader = jinja2.DictLoader({"a.html": "{% shout %}"})

@@ -75,7 +75,7 @@ def check_alias(alias: str) -> None:
 
     Raises:
         ConfigurationError: The backend, or the factory that was registered for it, cannot be
-            imported; or the backend is asynchronous.
+            imported; or the backend is no class, or asynchronous.
     """
     path = caches.settings[alias].get("BACKEND", "")
     try:
@@ -84,6 +84,10 @@ def check_alias(alias: str) -> None:
         raise ConfigurationError(
             f"CACHES[{alias!r}]: {path!r} cannot be imported: {error}."
         ) from error
+    if not inspect.isclass(backend_class):
+        raise ConfigurationError(
+            f"CACHES[{alias!r}]: {path} is no class; name the class of a cache backend."
+        )
     if inspect.iscoroutinefunction(getattr(backend_class, "get", None)):
         raise ConfigurationError(
             f"CACHES[{alias!r}]: {path} is asynchronous, but Jinja2 loads templates in "
@@ -92,6 +96,11 @@ def check_alias(alias: str) -> None:
     factory = _factories.get(path)
     if isinstance(factory, str) and not factory.startswith(_PACKAGE):
         _factory_for(alias, backend_class)  # a site's own may be misspelt
+
+
+def import_factory(alias: str) -> None:
+    """Import what makes the store of an alias that has passed the checks."""
+    _factory_for(alias, import_string(caches.settings[alias]["BACKEND"]))
 
 
 def reads_through_django(alias: str) -> bool:
@@ -129,7 +138,7 @@ def open_store(alias: str, *, deadline: float, guard: Guard) -> Store:
         # Making it waits for files that others have locked. What it needs is imported first: a
         # child, forked while another thread imports, would keep the lock on that for ever.
         _factory_for(alias, backend_class)
-        backend, store = _in_time(make, deadline)
+        backend, store = _in_time(make, deadline, alias)
     else:
         backend, store = make()
     if store is None:
@@ -147,17 +156,17 @@ def _make(alias: str, *, deadline: float, guard: Guard) -> tuple[Any, Store | No
 
 
 def _is_diskcache(backend_class: type) -> bool:
-    bases = inspect.getmro(backend_class) if inspect.isclass(backend_class) else ()
+    bases = backend_class.__mro__
     return any(f"{each.__module__}.{each.__qualname__}" == _DISKCACHE for each in bases)
 
 
-def _in_time(make: Callable[[], Made], deadline: float) -> Made:
+def _in_time(make: Callable[[], Made], deadline: float, alias: str) -> Made:
     """Return what is made in another thread, which may go on past the deadline."""
     thread = ClientThread(make, lambda _made: None)
     try:
         return thread.run(lambda made: made, time.monotonic() + deadline)
     except (Overdue, RuntimeError) as error:  # a process may get no more threads
-        raise StoreUnavailable(f"it could not be opened in time: {error}") from error
+        raise StoreUnavailable(f"CACHES[{alias!r}]: {error}") from error
 
 
 def _raw_store(alias: str, backend: Any, *, deadline: float, guard: Guard) -> Store | None:

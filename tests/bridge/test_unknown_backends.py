@@ -110,6 +110,14 @@ def test_one_that_hides_that_it_is_asynchronous_costs_no_page_and_is_named(caplo
     assert "CACHES['default']: get() is asynchronous" in warning
 
 
+def test_one_that_is_no_class_is_told_of_at_start_up():
+    with (
+        override_settings(CACHES={"default": {"BACKEND": f"{__name__}.page"}}),
+        pytest.raises(ConfigurationError, match=r"CACHES\['default'\].*page is no class"),
+    ):
+        DjangoBytecodeCache().validate()
+
+
 def test_one_whose_library_is_missing_is_told_of_at_start_up_and_costs_no_page(monkeypatch):
     monkeypatch.setitem(sys.modules, "pylibmc", None)
     located = {"BACKEND": PYLIBMC, "LOCATION": "127.0.0.1:1"}

@@ -11,10 +11,11 @@ import pytest
 from django.core import signals
 from django.core.cache import CacheKeyWarning, caches
 
-from django_jinja_bccache import DjangoBytecodeCache
+from django_jinja_bccache import DjangoBytecodeCache, bridge
 from django_jinja_bccache.bridge.diskcache import BytesDisk
 from django_jinja_bccache.exceptions import StoreError, StoreUnavailable
 from django_jinja_bccache.stores import diskcache as diskcache_store
+from django_jinja_bccache.stores.base import unguarded
 from django_jinja_bccache.stores.django import DjangoCacheStore
 from tests.stores.contract import ForeignValues, ListingContract, eventually
 from tests.stores.opening import opened
@@ -165,6 +166,8 @@ class TestFaults:
         environment = jinja2.Environment(loader=loader, bytecode_cache=cache)
         with sqlite3.connect(tmp_path / "000" / "cache.db", isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StoreUnavailable, match=r"CACHES\['default'\]: no answer before"):
+                bridge.open_store("default", deadline=0.3, guard=unguarded)
             assert environment.get_template("a").render() == "1"
             assert environment.get_template("b").render() == "2"
             assert cache.statistics.errors > 0
