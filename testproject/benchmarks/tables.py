@@ -66,7 +66,7 @@ HOW = """\
 ## Run it yourself
 
 ```console
-$ python -m testproject.benchmarks.run            # about six minutes, on an idle machine
+$ python -m testproject.benchmarks.run            # about ten minutes, on an idle machine
 $ python -m testproject.benchmarks.run --quick    # less than a minute
 $ python -m testproject.benchmarks.run --write    # writes this page, too
 ```

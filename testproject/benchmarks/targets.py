@@ -25,7 +25,7 @@ DJANGO_JINJA = Contender(c.DJANGO_JINJA, place=MEMCACHED).key
 MISSED = """\
 These are goals, not promises. Where one is missed, this is why, and what was tried:
 
-- **All templates after `preload()`.** A third to half of the time is the floor's own. The rest
+- **All templates after `preload()`.** About half of the time is the floor's own. The rest
   is decompression (a sixth), Jinja2's `get_template`, the creation of the templates, and what
   this package does for each: checking the environment's fingerprint, finding the template,
   counting. Packs of 32, 64, 128 and 256 KB, every level of zstd, no compression, and one
