@@ -107,10 +107,10 @@ def fault_of(item: pytest.Item) -> tuple[str, str] | None:
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """One worker more than this process may use processors: many tests wait."""
+    """As many workers as this process may use processors, but at least two: many tests wait."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return len(os.sched_getaffinity(0)) + 1
+    return max(2, len(os.sched_getaffinity(0)))
 
 
 @pytest.fixture(scope="session")

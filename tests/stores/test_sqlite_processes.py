@@ -1,5 +1,6 @@
 """One SQLite file in several processes at once, forked or not."""
 
+import re
 import threading
 from contextlib import closing
 
@@ -296,7 +297,9 @@ print(json.dumps([wait() for wait in children]))
 """
     assert run_script(BEGIN + script, path).result == [[str(number)] * 10 for number in range(8)]
     names = [f"{path.name}-{attempt}" for attempt in range(10)]
-    assert sorted(item.name for item in path.parent.iterdir()) == names
+    # SQLite's own stay where two close at the same time, and neither takes itself for the last.
+    left = {re.sub("-(wal|shm)$", "", item.name) for item in path.parent.iterdir()}
+    assert sorted(left) == names
     for name in names:
         with closing(SQLiteStore(path.with_name(name), deadline=10)) as store:
             assert sorted(item.key for item in store.scan("")) == [*"01234567"]
